@@ -1,0 +1,24 @@
+"""h5z migrates HDF5 archives to Zarr: every dataset a lazy dask array, rechunked, stored in parallel, verified, committed last."""
+
+from typing import TYPE_CHECKING, Any
+
+from h5z.convert import convert, graph, lazy, plan
+from h5z.plan import Plan
+from h5z.policy import Policy
+from h5z.report import Report
+from h5z.scan import scan
+from h5z.verify import verify
+
+if TYPE_CHECKING:
+    from h5z.target import finalize
+
+__all__ = ["Plan", "Policy", "Report", "convert", "finalize", "graph", "lazy", "plan", "scan", "verify"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs zarr when it is first asked for, so that reading HDF5 alone starts at once."""
+    if name == "finalize":
+        from h5z.target import finalize
+
+        return finalize
+    raise AttributeError(f"module 'h5z' has no attribute {name!r}")

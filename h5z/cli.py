@@ -1,0 +1,244 @@
+"""The h5z command: each verb one thin call."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+
+import h5z
+from h5z.errors import H5zError, PlanError, SourceError, TargetError, one_line
+
+app = typer.Typer(
+    name="h5z",
+    help="Migrate HDF5 files to Zarr: nothing lost in silence, complete or not there at all, as fast as the bytes allow.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Chunks = Annotated[list[str] | None, typer.Option(help="auto, source, 64,256,256 or /path=64,256,256; repeatable.")]
+Shards = Annotated[list[str] | None, typer.Option(help="auto, 256,256,256 or /path=…; repeatable.")]
+Codec = Annotated[list[str] | None, typer.Option(help="auto, keep, zstd:3, blosc-lz4:5, gzip:6, none or /path=…; repeatable.")]
+Format = Annotated[int, typer.Option("--zarr-format", help="3 or 2.")]
+Links = Annotated[str, typer.Option(help="record or follow soft and external links.")]
+Roots = Annotated[list[str] | None, typer.Option("--external-root", help="Folder in which linked files may lie; repeatable.")]
+Include = Annotated[list[str] | None, typer.Option(help="Path pattern of what to take; repeatable.")]
+Exclude = Annotated[list[str] | None, typer.Option(help="Path pattern of what to leave out; repeatable.")]
+Unsupported = Annotated[str, typer.Option(help="error: stop before writing; report: name it and go on.")]
+Memory = Annotated[str | None, typer.Option(help="Peak memory, such as 512MiB.")]
+Strings = Annotated[str, typer.Option(help="auto, utf8 or bytes.")]
+Consolidate = Annotated[bool, typer.Option("--consolidate/--no-consolidate", help="Copy all metadata into the root's.")]
+Timeout = Annotated[float, typer.Option(help="Seconds that reading the headers may take.")]
+
+
+def _policy(
+    chunks: list[str] | None,
+    shards: list[str] | None,
+    codec: list[str] | None,
+    **rest: Any,
+) -> h5z.Policy:
+    given = {
+        "chunks": _per_path("chunks", chunks, _shape, "auto"),
+        "shards": _per_path("shards", shards, _shape, None),
+        "codec": _per_path("codec", codec, str, "auto"),
+        **{name: value for name, value in rest.items() if value is not None},
+    }
+    return h5z.Policy(**given)
+
+
+def _per_path(name: str, values: list[str] | None, convert: Any, default: Any) -> Any:
+    if not values:
+        return default
+    pairs = [value.rpartition("=") for value in values]
+    if len(pairs) == 1 and not pairs[0][1]:
+        return convert(values[0])
+    if any(not found for _, found, _ in pairs):
+        raise PlanError(f"{name}: expected one value for all, or PATH=VALUE for each, found {' '.join(values)}")
+    return {pattern: convert(value) for pattern, _, value in pairs}
+
+
+def _shape(text: str) -> Any:
+    if text in ("auto", "source"):
+        return text
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise PlanError(f"expected auto, source or a shape such as 64,256,256, found {text!r}") from None
+
+
+def _print(value: Any, as_json: bool) -> None:
+    print(json.dumps(value.to_dict(), indent=2) if as_json else value)
+
+
+@app.command()
+def tree(
+    path: Annotated[str, typer.Argument(help="An HDF5 file or a Zarr store.")],
+    attributes: Annotated[bool, typer.Option("--attributes", "-a", help="Show attributes.")] = False,
+    depth: Annotated[int | None, typer.Option(help="Levels to show.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show the hierarchy of an HDF5 file or a Zarr store."""
+    from h5z.explore import render, scan_zarr
+
+    local = "://" not in path
+    is_zarr = os.path.isdir(path) if local else path.rstrip("/").endswith(".zarr")
+    found = scan_zarr(path) if is_zarr else h5z.scan(path, isolated=True)
+    print(json.dumps(found.to_dict()) if as_json else render(found, attributes=attributes, depth=depth))
+
+
+@app.command()
+def plan(
+    source: Annotated[str, typer.Argument(help="An HDF5 file.")],
+    target: Annotated[str, typer.Argument(help="The Zarr store to be.")],
+    chunks: Chunks = None,
+    shards: Shards = None,
+    codec: Codec = None,
+    zarr_format: Format = 3,
+    links: Links = "record",
+    external_roots: Roots = None,
+    include: Include = None,
+    exclude: Exclude = None,
+    unsupported: Unsupported = "error",
+    memory: Memory = None,
+    strings: Strings = "auto",
+    consolidate: Consolidate = True,
+    timeout: Timeout = 600,
+    as_json: Json = False,
+) -> None:
+    """Say what would be done: routes, chunks, objects, sizes, peak memory. Writes nothing."""
+    policy = _policy(
+        chunks,
+        shards,
+        codec,
+        zarr_format=zarr_format,
+        links=links,
+        external_roots=external_roots,
+        include=include,
+        exclude=exclude,
+        unsupported=unsupported,
+        memory=memory,
+        strings=strings,
+        consolidate=consolidate,
+    )
+    _print(h5z.plan(source, target, policy=policy, isolated=True, timeout=timeout), as_json)
+
+
+@app.command()
+def convert(
+    source: Annotated[str, typer.Argument(help="An HDF5 file.")],
+    target: Annotated[str, typer.Argument(help="The Zarr store to be.")],
+    chunks: Chunks = None,
+    shards: Shards = None,
+    codec: Codec = None,
+    zarr_format: Format = 3,
+    links: Links = "record",
+    external_roots: Roots = None,
+    include: Include = None,
+    exclude: Exclude = None,
+    unsupported: Unsupported = "error",
+    memory: Memory = None,
+    strings: Strings = "auto",
+    consolidate: Consolidate = True,
+    timeout: Timeout = 600,
+    verify: Annotated[str | None, typer.Option(help="structure, sample or full, before the target is committed.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another hierarchy once this one is complete.")] = False,
+    scheduler: Annotated[str | None, typer.Option(help="threads, processes, sync or a dask scheduler's address.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Tasks at once; the machine's cores by default.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Migrate one HDF5 file."""
+    policy = _policy(
+        chunks,
+        shards,
+        codec,
+        zarr_format=zarr_format,
+        links=links,
+        external_roots=external_roots,
+        include=include,
+        exclude=exclude,
+        unsupported=unsupported,
+        memory=memory,
+        strings=strings,
+        consolidate=consolidate,
+    )
+    report = h5z.convert(
+        source,
+        target,
+        policy=policy,
+        verify=verify,
+        overwrite=overwrite,
+        scheduler=scheduler,
+        workers=workers,
+        isolated=True,
+        timeout=timeout,
+        progress=sys.stderr.isatty() and not as_json,
+    )
+    _print(report, as_json)
+    raise typer.Exit(report.exit_code)
+
+
+@app.command()
+def verify(
+    source: Annotated[str, typer.Argument(help="The HDF5 file.")],
+    target: Annotated[str, typer.Argument(help="The Zarr store made of it.")],
+    level: Annotated[str, typer.Option(help="structure, sample or full.")] = "full",
+    scheduler: Annotated[str | None, typer.Option(help="threads, processes, sync or a dask scheduler's address.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare a target with its source."""
+    progress = sys.stderr.isatty() and not as_json
+    report = h5z.verify(source, target, level=level, scheduler=scheduler, progress=progress, isolated=True)
+    _print(report, as_json)
+    raise typer.Exit(report.exit_code)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Say what is installed, and which HDF5 filters and stores can be read and written here."""
+    from h5z.doctor import examine
+
+    findings = examine()
+    print(json.dumps(findings, indent=2) if as_json else "\n".join(f"{name}: {value}" for name, value in findings.items()))
+
+
+def main() -> None:
+    """Run the command; end with one line and the design's exit status whatever happens."""
+    debug = "--debug" in sys.argv
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    try:
+        code = app(arguments, standalone_mode=False)
+    except H5zError as error:
+        code = _fail(error, error.exit_code, debug)
+    except (typer.Abort, KeyboardInterrupt):
+        code = _fail(PlanError("interrupted; the same command goes on from here"), 130, debug)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except PermissionError as error:
+        code = _fail(TargetError(one_line(error)), 4, debug)
+    except OSError as error:
+        code = _fail(SourceError(one_line(error)), 3, debug)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # what typer raises for a call that it cannot parse
+            raise
+        code = _fail(PlanError(f"{error.format_message()} (h5z --help)"), 2, debug)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(error: Exception, code: int, debug: bool) -> int:
+    if debug:
+        import traceback
+
+        traceback.print_exc()
+    print(f"h5z: {one_line(error)}".encode("utf-8", "backslashreplace").decode(), file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,298 @@
+"""Plan -> dask graph -> target: tasks read source blocks and write whole write units."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+from h5z.errors import PlanError, SourceError
+from h5z.grid import Region, region_shape
+from h5z.nodes import Tree
+from h5z.plan import ArrayPlan, Plan, Task, make_plan
+from h5z.policy import Policy
+from h5z.report import Report
+from h5z.scan import scan
+from h5z.source import Dataset, SourceArray, lazy_array
+from h5z.scheduling import run, watching
+from h5z.verify import LEVELS, check
+
+if TYPE_CHECKING:
+    import dask.array as da
+    from dask.delayed import Delayed
+
+    from h5z.target import Target, TargetArray
+
+Work: TypeAlias = "tuple[tuple[SourceArray, TargetArray, Region], ...]"
+
+
+def plan(
+    source: str | os.PathLike[str] | Tree,
+    target: Any = "",
+    *,
+    policy: Policy | None = None,
+    storage_options: dict[str, Any] | None = None,
+    isolated: bool = False,
+    timeout: float | None = None,
+    workers: int | None = None,
+    **fields: Any,
+) -> Plan:
+    """Plan a migration: routes, chunks, objects, sizes, peak memory; nothing is written.
+
+    Parameters
+    ----------
+    source : path, URL or Tree
+        An HDF5 file, or what `scan(measure=True)` made of it.
+    target : path, URL or zarr Store
+        Where the Zarr store shall be.
+    policy : Policy, optional
+        What to do; its fields may also be given as keywords.
+    isolated, timeout
+        As for `scan`.
+    workers : int, optional
+        How many tasks run at once; the machine's cores by default.
+
+    Raises
+    ------
+    PlanError, UnsupportedError, SourceError
+        If the policy does not fit the source, something cannot be carried over, or the source cannot be read.
+    """
+    policy = Policy.of(policy, fields)
+    if not isinstance(source, Tree):
+        source = scan(
+            source,
+            measure=True,
+            links=policy.links,
+            external_roots=cast(Any, policy.external_roots),
+            storage_options=storage_options,
+            isolated=isolated,
+            timeout=timeout,
+        )
+    return make_plan(source, target_name(target), policy, workers=workers)
+
+
+def target_name(target: Any) -> str:
+    """A target as a plan names it: its path or URL; a store by what it says of itself."""
+    return os.fspath(target) if isinstance(target, str | os.PathLike) else str(target)
+
+
+def lazy(source: str | os.PathLike[str], *, storage_options: dict[str, Any] | None = None, **fields: Any) -> dict[str, da.Array]:
+    """Every dataset of an HDF5 file as a lazy dask array, by path; nothing is read until they are computed.
+
+    Blocks are those that a migration with the same policy would write. A dataset that Zarr holds as several arrays
+    (sequences, compounds of strings) is several here too, by the paths that they would have.
+
+    Raises
+    ------
+    SourceError, PlanError
+        As `plan`; what cannot be read is left out unless ``unsupported="error"`` is given.
+    """
+    made = plan(source, storage_options=storage_options, **{"unsupported": "report", **fields})
+    out = {}
+    for array in made.arrays:
+        handle = source_array(made, array, storage_options)
+        name = f"h5z-{made.fingerprint[:16]}-{array.path}"
+        out[array.path] = lazy_array(handle, tuple(map(max, map(min, array.block, array.shape), (1,) * len(array.shape))), name)
+    return out
+
+
+def source_array(made: Plan, array: ArrayPlan, storage_options: dict[str, Any] | None = None) -> SourceArray:
+    """The handle that reads what becomes one planned array."""
+    dataset = Dataset(made.source, array.source, array.whole or array.described, storage_options)
+    return SourceArray(
+        dataset,
+        array.leaf(),
+        array.shape,
+        fill=array.fill_scalar(),
+        step=array.unit[0] if array.ragged else 0,
+        marks=array.marks,
+        source_shape=array.source_shape,
+    )
+
+
+def graph(made: Plan, *, overwrite: bool = False, storage_options: dict[str, Any] | None = None) -> Delayed:
+    """Turn a plan into one dask graph over all arrays; compute it on any scheduler, then `finalize` the target.
+
+    The target's metadata, all but the root's, are written now; tasks that an earlier run has ended are left out.
+
+    Returns
+    -------
+    dask.delayed.Delayed
+        Computes to the number of tasks run. Its tasks carry (file, dataset, region), no open files.
+    """
+    from dask.delayed import Delayed
+    from dask.highlevelgraph import HighLevelGraph
+
+    from h5z.target import Target, prepare
+
+    target, finished = prepare(Target.of(made.target, storage_options), made, overwrite=overwrite)
+    name = f"h5z-convert-{made.fingerprint[:16]}"
+    layer: dict[Any, Any] = {}
+    for task, work in [] if finished else _work(made, target, storage_options):
+        layer[(name, task.number)] = (run_task, target, task.number, work)
+    layer[name] = (_count, list(layer))
+    return Delayed(name, HighLevelGraph.from_collections(name, layer, dependencies=[]))
+
+
+def _count(records: list[Any]) -> int:
+    return len(records)
+
+
+def _work(made: Plan, target: Target, storage_options: dict[str, Any] | None) -> Iterator[tuple[Task, Work]]:
+    """The tasks still to do, each with the handles that it needs."""
+    from h5z.target import TargetArray
+
+    done = target.done()
+    handles: dict[int, tuple[SourceArray, TargetArray]] = {}
+    for task in made.tasks():
+        if task.number in done:
+            continue
+        work = []
+        for piece in task.pieces:
+            if piece.array not in handles:
+                array = made.arrays[piece.array]
+                written = TargetArray(target, replace(array, attributes={}, marks=()), made.policy.zarr_format)
+                handles[piece.array] = source_array(made, array, storage_options), written
+            work.append((*handles[piece.array], piece.region))
+        yield task, tuple(work)
+
+
+def run_task(target: Target, number: int, work: Work) -> dict[str, int]:
+    """Read and write one task's pieces, then mark it done."""
+    units = nbytes = 0
+    for source, written, region in work:
+        block = source.read(region)
+        units += written.write(region, block)
+        nbytes += int(block.nbytes)
+    record = {"units": units, "nbytes": nbytes}
+    target.mark_done(number, record)
+    return record
+
+
+def convert(
+    source: str | os.PathLike[str] | Tree,
+    target: Any,
+    *,
+    policy: Policy | None = None,
+    verify: str | None = None,
+    overwrite: bool = False,
+    progress: bool | Callable[[int, int], None] = False,
+    scheduler: Any = None,
+    storage_options: dict[str, Any] | None = None,
+    source_options: dict[str, Any] | None = None,
+    isolated: bool = False,
+    timeout: float | None = None,
+    workers: int | None = None,
+    **fields: Any,
+) -> Report:
+    """Migrate one HDF5 file to a Zarr store: scan, plan, convert, verify, finalize.
+
+    Parameters
+    ----------
+    source : path, URL or Tree
+        The HDF5 file.
+    target : path, URL or zarr Store
+        Where the Zarr store shall be. The same call twice is the same as once; of an unfinished run the rest is done.
+    policy : Policy, optional
+        What to do; its fields (``chunks``, ``codec``, ``memory``, …) may also be given as keywords.
+    verify : {"structure", "sample", "full"}, optional
+        Compare target and source before the target is committed.
+    overwrite : bool
+        Replace a Zarr hierarchy that is something else, once its successor is complete.
+    progress : bool or callable
+        Show a progress bar, or be called with bytes done and bytes in all.
+    scheduler : "threads", "processes", "sync", address, distributed.Client, optional
+        Where tasks run; by default an active distributed client, else threads here.
+    storage_options, source_options : dict, optional
+        For a target, and a source, by URL: what fsspec takes.
+
+    Returns
+    -------
+    Report
+        ``ok`` tells whether the target holds all of the source.
+
+    Raises
+    ------
+    PlanError, UnsupportedError, SourceError, TargetError
+        Nothing is left behind that opens as a finished target.
+    """
+    from h5z.target import Target, finalize, prepare
+
+    if verify is not None and verify not in LEVELS:
+        raise PlanError(f"verify: expected one of {', '.join(map(repr, LEVELS))}, found {verify!r}")
+    start = time.perf_counter()
+    made = plan(
+        source,
+        target,
+        policy=policy,
+        storage_options=source_options,
+        isolated=isolated,
+        timeout=timeout,
+        workers=workers,
+        **fields,
+    )
+    place = Target.of(target, storage_options)
+    fresh = not place.exists()
+    place, finished = prepare(place, made, overwrite=overwrite)
+    status = "unchanged" if finished else "converted"
+    differences: tuple[Any, ...] = ()
+    checked = 0
+    with watching(progress, made.nbytes * (1 + (verify == "full"))) as advance, _clean_up(place if fresh else None):
+        if not finished:
+            jobs = [(run_task, (place, task.number, work), work_nbytes(work)) for task, work in _work(made, place, source_options)]
+            advance(made.nbytes - sum(job[2] for job in jobs))
+            run(jobs, scheduler, made.workers, advance)
+        if verify:
+            differences, checked = check(made, place, verify, scheduler, advance, source_options)
+    if differences:
+        status = "differs"
+    elif not finished:
+        finalize(place)
+    return _report(made, place, status, start, verify or "", differences, checked)
+
+
+def work_nbytes(work: Work) -> int:
+    """Decoded bytes of a task's pieces."""
+    total = 0
+    for _, written, region in work:
+        count = written.plan.itemsize
+        for length in region_shape(region):
+            count *= length
+        total += count
+    return total
+
+
+@contextmanager
+def _clean_up(fresh: Target | None) -> Iterator[None]:
+    """Take away a target that this call began, if its source turns out to be unreadable: no rerun could finish it."""
+    try:
+        yield
+    except SourceError:
+        if fresh is not None:
+            fresh.clear()
+        raise
+
+
+def _report(
+    made: Plan, place: Target, status: str, start: float, level: str, differences: tuple[Any, ...], checked: int
+) -> Report:
+    return Report(
+        made.source,
+        place.name,
+        status,
+        len(made.arrays),
+        len(made.groups),
+        made.nbytes,
+        made.size,
+        sum(array.units.size for array in made.arrays),
+        time.perf_counter() - start,
+        made.not_carried,
+        made.notes,
+        differences,
+        level,
+        checked,
+    )
+

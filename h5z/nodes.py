@@ -1,0 +1,240 @@
+"""One description of a hierarchy, for HDF5 files and Zarr stores alike: pure data, no I/O.
+
+A datatype is described as JSON (`Datatype`, see `h5z.dtypes`): a numpy type string such as ``"<f4"`` where that says it
+all, a mapping with a ``class`` otherwise. Attribute and fill values are JSON by `h5z.attributes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, TypeAlias
+
+Json: TypeAlias = Any
+Datatype: TypeAlias = str | dict[str, Any]
+Shape: TypeAlias = tuple[int, ...]
+
+
+def _shape(value: list[int] | None) -> Shape | None:
+    return None if value is None else tuple(value)
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses, tuples and mappings as JSON's own types; fields that hold their default are left out."""
+    if hasattr(value, "to_dict"):
+        return value.to_dict()
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return value
+
+
+class Record:
+    """What travels: a frozen dataclass that becomes JSON, leaving out what holds its default."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record as JSON's own types."""
+        return {
+            item.name: _plain(getattr(self, item.name))
+            for item in fields(self)  # type: ignore[arg-type]
+            if getattr(self, item.name) != item.default
+        }
+
+
+@dataclass(frozen=True)
+class Attribute(Record):
+    """An attribute: its datatype, its dataspace (`shape` is None for a null one) and its value as JSON."""
+
+    name: str
+    dtype: Datatype
+    shape: Shape | None
+    value: Json
+    committed: str | None = None
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Attribute:
+        """Build the attribute that `to_dict` described."""
+        return cls(**{**data, "shape": _shape(data["shape"])})
+
+
+@dataclass(frozen=True)
+class Link(Record):
+    """A link that is not the first hard link to its object: recorded, and followed only by policy."""
+
+    name: str
+    kind: Literal["hard", "soft", "external", "user"]
+    target: str
+    file: str | None = None
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Link:
+        """Build the link that `to_dict` described."""
+        return cls(**data)
+
+
+@dataclass(frozen=True)
+class Problem(Record):
+    """Something in the source that cannot be read or carried over."""
+
+    path: str
+    reason: str
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Problem:
+        """Build the problem that `to_dict` described."""
+        return cls(**data)
+
+
+@dataclass(frozen=True)
+class GroupNode(Record):
+    """A group. ``order`` names what its links and attributes track of their creation order."""
+
+    path: str
+    attributes: tuple[Attribute, ...] = ()
+    links: tuple[Link, ...] = ()
+    order: str = ""
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> GroupNode:
+        """Build the group that `to_dict` described."""
+        return cls(**{**data, "attributes": _attributes(data), "links": tuple(map(Link.from_dict, data.get("links", ())))})
+
+
+@dataclass(frozen=True)
+class TypeNode(Record):
+    """A committed datatype."""
+
+    path: str
+    dtype: Datatype
+    attributes: tuple[Attribute, ...] = ()
+    order: str = ""
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> TypeNode:
+        """Build the committed datatype that `to_dict` described."""
+        return cls(**{**data, "attributes": _attributes(data)})
+
+
+@dataclass(frozen=True)
+class ArrayNode(Record):
+    """A dataset's header.
+
+    Attributes
+    ----------
+    shape : tuple of int, or None
+        None for a null dataspace, ``()`` for a scalar.
+    maxshape : tuple of (int or None), or None
+        None where it equals the shape; an element None is unlimited.
+    layout : str
+        ``compact``, ``contiguous``, ``chunked``, ``virtual`` or ``external``.
+    filters : tuple
+        ``(id, name, flags, options)`` of each filter, in the order in which HDF5 applies them.
+    fill : JSON
+        None for HDF5's default (zeros), ``{"undefined": true}``, or ``{"value": …}``.
+    storage_nbytes : int
+        Bytes that the dataset takes in the file, as HDF5 says.
+    counts : mapping
+        What `scan(measure=True)` counted of variable-length data: per path below the dataset, the elements of each row.
+    """
+
+    path: str
+    dtype: Datatype
+    shape: Shape | None
+    maxshape: tuple[int | None, ...] | None = None
+    layout: str = "contiguous"
+    chunks: Shape | None = None
+    filters: tuple[tuple[int, str, int, tuple[int, ...]], ...] = ()
+    fill: Json = None
+    fill_time: str = "ifset"
+    alloc_time: str = "late"
+    storage_nbytes: int = 0
+    attributes: tuple[Attribute, ...] = ()
+    scales: tuple[tuple[str, ...], ...] = ()
+    committed: str | None = None
+    files: tuple[str, ...] = ()
+    sources: tuple[Any, ...] = ()
+    counts: dict[str, list[int]] = field(default_factory=dict)
+    utf8: bool = True
+    order: str = ""
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ArrayNode:
+        """Build the array that `to_dict` described."""
+        return cls(
+            **{
+                **data,
+                "shape": _shape(data["shape"]),
+                "maxshape": _shape(data.get("maxshape")),
+                "chunks": _shape(data.get("chunks")),
+                "filters": tuple((f[0], f[1], f[2], tuple(f[3])) for f in data.get("filters", ())),
+                "attributes": _attributes(data),
+                "scales": tuple(tuple(axis) for axis in data.get("scales", ())),
+                "files": tuple(data.get("files", ())),
+                "sources": tuple(data.get("sources", ())),
+            }
+        )
+
+    def attribute(self, name: str) -> Attribute | None:
+        """Return the attribute of that name, or None."""
+        return next((item for item in self.attributes if item.name == name), None)
+
+
+Node: TypeAlias = GroupNode | ArrayNode | TypeNode
+_KINDS: dict[str, type[GroupNode] | type[ArrayNode] | type[TypeNode]] = {
+    "group": GroupNode,
+    "array": ArrayNode,
+    "type": TypeNode,
+}
+
+
+def _attributes(data: Mapping[str, Any]) -> tuple[Attribute, ...]:
+    return tuple(map(Attribute.from_dict, data.get("attributes", ())))
+
+
+@dataclass(frozen=True)
+class Tree(Record):
+    """A file's or a store's hierarchy: each object once, at the path where it was first met, parents before children.
+
+    Attributes
+    ----------
+    notes : tuple of str
+        What is not carried over and would not be missed.
+    user_block : str
+        The bytes before the HDF5 superblock, base64.
+    """
+
+    file: str
+    size: int
+    mtime_ns: int
+    nodes: dict[str, Node]
+    problems: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()
+    user_block: str = ""
+
+    @property
+    def groups(self) -> Iterator[GroupNode]:
+        """The groups, parents before children."""
+        return (node for node in self.nodes.values() if isinstance(node, GroupNode))
+
+    @property
+    def arrays(self) -> Iterator[ArrayNode]:
+        """The arrays, in the order of their links."""
+        return (node for node in self.nodes.values() if isinstance(node, ArrayNode))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the tree as JSON's own types."""
+        kinds = {kind: name for name, kind in _KINDS.items()}
+        nodes = [{"kind": kinds[type(node)], **node.to_dict()} for node in self.nodes.values()]
+        return {**super().to_dict(), "nodes": nodes}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Tree:
+        """Build the tree that `to_dict` described."""
+        nodes: dict[str, Node] = {}
+        for item in data["nodes"]:
+            item = dict(item)
+            node = _KINDS[item.pop("kind")].from_dict(item)
+            nodes[node.path] = node
+        problems = tuple(map(Problem.from_dict, data.get("problems", ())))
+        return cls(**{**data, "nodes": nodes, "problems": problems, "notes": tuple(data.get("notes", ()))})

@@ -1,0 +1,151 @@
+"""Report: what was done and what fell short, as JSON and as text; and a plan as a table."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from h5z.nodes import Problem, Record
+
+if TYPE_CHECKING:
+    from h5z.plan import Plan
+
+
+@dataclass(frozen=True)
+class Difference(Record):
+    """One thing in which a target differs from its source."""
+
+    path: str
+    what: str
+    expected: str
+    found: str
+
+    def __str__(self) -> str:
+        """The difference on one line."""
+        return f"{self.path}: {self.what}: expected {self.expected}, found {self.found}"
+
+
+@dataclass(frozen=True)
+class Report(Record):
+    """What a call did.
+
+    Attributes
+    ----------
+    status : str
+        ``converted``, ``unchanged`` (this same migration was already complete), ``verified`` or ``differs``.
+    nbytes, stored_nbytes : int
+        Decoded bytes of all arrays; bytes of the source file.
+    not_carried : tuple of Problem
+        What of the source is not in the target, each named.
+    differences : tuple of Difference
+        What verification found; the first of each array.
+    level : str
+        The level at which the target was verified; empty where it was not.
+    """
+
+    source: str
+    target: str
+    status: str
+    arrays: int = 0
+    groups: int = 0
+    nbytes: int = 0
+    stored_nbytes: int = 0
+    units: int = 0
+    seconds: float = 0.0
+    not_carried: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()
+    differences: tuple[Difference, ...] = ()
+    level: str = ""
+    checked_nbytes: int = 0
+
+    @property
+    def ok(self) -> bool:
+        """Whether the target holds all of the source."""
+        return not self.not_carried and not self.differences
+
+    @property
+    def exit_code(self) -> int:
+        """The exit status of the command line: 0 done and true, 1 something differs or is not carried over."""
+        return 0 if self.ok else 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as JSON's own types, `ok` included."""
+        return {**super().to_dict(), "ok": self.ok}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Report:
+        """Build the report that `to_dict` described."""
+        rest = {key: value for key, value in data.items() if key != "ok"}
+        problems = tuple(map(Problem.from_dict, data.get("not_carried", ())))
+        differences = tuple(Difference(**item) for item in data.get("differences", ()))
+        return cls(**{**rest, "not_carried": problems, "differences": differences, "notes": tuple(data.get("notes", ()))})
+
+    def __str__(self) -> str:
+        """The report in a few lines."""
+        amount = f"{self.arrays} arrays, {size(self.nbytes)}"
+        head = {
+            "converted": f"converted {self.source} -> {self.target}: {amount} in {self.seconds:.1f} s",
+            "unchanged": f"{self.target} already holds this migration of {self.source}: nothing to do",
+            "verified": f"verified {self.target} against {self.source}: {amount}",
+            "differs": f"{self.target} differs from {self.source}",
+        }.get(self.status, self.status)
+        lines = [head + (f"; verified ({self.level})" if self.level and self.status == "converted" else "")]
+        lines += [f"not carried over: {problem.path}: {problem.reason}" for problem in self.not_carried]
+        lines += [f"differs: {difference}" for difference in self.differences]
+        return "\n".join([*lines, *self.notes])
+
+
+def size(nbytes: int) -> str:
+    """A size for people.
+
+    >>> size(512), size(3 << 20)
+    ('512 B', '3.0 MiB')
+    """
+    amount, unit = float(nbytes), "B"
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB", "PiB"):
+        if amount < 1024 or unit == "PiB":
+            break
+        amount /= 1024
+    return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+
+
+def _rows(plan: Plan) -> list[tuple[str, ...]]:
+    rows = []
+    for array in plan.arrays:
+        codecs = "+".join(str(codec["name"]) for codec in array.codecs) or "none"
+        kind = array.dtype if isinstance(array.dtype, str) else "struct"
+        chunks = "×".join(map(str, array.chunks)) or "scalar"
+        shards = "×".join(map(str, array.shards)) if array.shards else ""
+        shape = "×".join(map(str, array.shape)) or "scalar"
+        rows.append((array.path, shape, kind, chunks, shards, codecs, array.route, str(array.units.size), size(array.nbytes)))
+    return rows
+
+
+_HEAD = ("array", "shape", "dtype", "chunks", "shards", "codecs", "route", "units", "size")
+
+
+def _summary(plan: Plan) -> str:
+    return (
+        f"{plan.source} -> {plan.target}: {len(plan.arrays)} arrays, {len(plan.groups)} groups, {size(plan.nbytes)} decoded, "
+        f"at most {plan.objects} objects, {plan.workers} workers, peak {size(plan.peak_nbytes)} beside the interpreter's base"
+    )
+
+
+def plan_text(plan: Plan) -> str:
+    """A plan as a table, with what is not carried over and a summary."""
+    rows = [_HEAD, *_rows(plan)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(_HEAD))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines += [f"not carried over: {problem.path}: {problem.reason}" for problem in plan.not_carried]
+    return "\n".join([*lines, *plan.notes, _summary(plan)])
+
+
+def plan_html(plan: Plan) -> str:
+    """A plan as an HTML table, for notebooks."""
+    head = "".join(f"<th>{cell}</th>" for cell in _HEAD)
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in _rows(plan))
+    left = "".join(f"<li>{html.escape(f'{p.path}: {p.reason}')}</li>" for p in plan.not_carried)
+    named = f"<p>Not carried over:</p><ul>{left}</ul>" if left else ""
+    return f"<p>{html.escape(_summary(plan))}</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{named}"

@@ -1,0 +1,101 @@
+"""Run a list of independent tasks on the scheduler that the user chose, and tell how far they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from h5z.errors import PlanError
+
+Job = tuple[Callable[..., Any], tuple[Any, ...], int]
+Progress = Callable[[int], None]
+
+
+def run(jobs: Sequence[Job], scheduler: Any, workers: int, advance: Progress) -> list[Any]:
+    """Run jobs and return their results in order.
+
+    Parameters
+    ----------
+    jobs : sequence of (function, arguments, nbytes)
+        Independent of each other; `nbytes` is what `advance` is told when one ends.
+    scheduler : "threads", "processes", "sync", address, distributed.Client or None
+        None is an active distributed client, else threads.
+    workers : int
+        Threads or processes to use here.
+    """
+    client = _client(scheduler)
+    if client is not None:
+        return _on_cluster(jobs, client, advance)
+    if scheduler not in (None, "threads", "processes", "sync", "synchronous"):
+        raise PlanError(f"scheduler: expected 'threads', 'processes', 'sync', an address or a Client, found {scheduler!r}")
+    return _here(jobs, scheduler or "threads", workers, advance)
+
+
+def _client(scheduler: Any) -> Any | None:
+    if isinstance(scheduler, str) and "://" in scheduler:
+        from distributed import Client
+
+        return Client(scheduler, set_as_default=False)
+    if scheduler is None:
+        import sys
+
+        if "distributed" not in sys.modules:
+            return None
+        from distributed import default_client
+
+        try:
+            return default_client()
+        except ValueError:
+            return None
+    return scheduler if hasattr(scheduler, "submit") else None
+
+
+def _here(jobs: Sequence[Job], scheduler: str, workers: int, advance: Progress) -> list[Any]:
+    import dask
+    from dask.callbacks import Callback
+
+    sizes = {f"h5z-task-{i}": nbytes for i, (_, _, nbytes) in enumerate(jobs)}
+    tasks = [dask.delayed(function, pure=False)(*arguments, dask_key_name=f"h5z-task-{i}") for i, (function, arguments, _) in enumerate(jobs)]
+
+    def ended(key: Any, *_: Any) -> None:
+        advance(sizes.get(key, 0))
+
+    keywords = {} if scheduler in ("sync", "synchronous") else {"num_workers": max(1, workers)}
+    with Callback(posttask=ended):
+        return list(dask.compute(*tasks, scheduler=scheduler, **keywords))
+
+
+def _on_cluster(jobs: Sequence[Job], client: Any, advance: Progress) -> list[Any]:
+    from distributed import as_completed
+
+    futures = {client.submit(function, *arguments, pure=False): (i, nbytes) for i, (function, arguments, nbytes) in enumerate(jobs)}
+    results: list[Any] = [None] * len(jobs)
+    for future in as_completed(list(futures)):
+        number, nbytes = futures[future]
+        results[number] = future.result()
+        advance(nbytes)
+    return results
+
+
+@contextmanager
+def watching(progress: bool | Callable[[int, int], None], total: int) -> Iterator[Progress]:
+    """Show how far a run is: nothing, a bar on the terminal (bytes, rate, time left), or a callable told (done, total)."""
+    if not progress:
+        yield lambda nbytes: None
+    elif callable(progress):
+        done = 0
+
+        def tell(nbytes: int) -> None:
+            nonlocal done
+            done += nbytes
+            progress(done, total)
+
+        yield tell
+    else:
+        from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+        columns = (BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(), TimeRemainingColumn())
+        with Progress(*columns, transient=True) as bar:
+            task = bar.add_task("", total=total)
+            yield lambda nbytes: bar.update(task, advance=nbytes)
