@@ -232,7 +232,7 @@ def _plain_form(item: Attribute, netcdf: bool, zarr_format: int, array: ArrayNod
 
 
 def fill_attribute(value: Json, dtype: Datatype) -> tuple[Json] | None:
-    """``_FillValue`` in the form that xarray's Zarr backend writes and reads (`xarray.backends.zarr.FillValueCoder`)."""
+    """``_FillValue`` in the form that xarray's Zarr backend reads (`xarray.backends.zarr.FillValueCoder`); None where it reads none."""
     found = plain(dtype)
     if found is None:
         return (value,) if is_string(dtype) and isinstance(value, str) else None
@@ -240,6 +240,4 @@ def fill_attribute(value: Json, dtype: Datatype) -> tuple[Json] | None:
         return (base64.standard_b64encode(struct.pack("<d", _float(value))).decode(),)
     if found.kind == "c" and isinstance(value, list) and len(value) == 2:
         return ([base64.standard_b64encode(struct.pack("<d", _float(part))).decode() for part in value],)
-    if found.kind == "S" and isinstance(value, str):
-        return (base64.standard_b64encode(value.encode("latin-1", "replace")).decode(),)
     return (value,) if found.kind in "iub" and isinstance(value, int | float) else None

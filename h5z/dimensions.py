@@ -53,10 +53,10 @@ def is_scale(node: ArrayNode) -> bool:
 
 
 def is_bare(node: ArrayNode) -> bool:
-    """Whether an array only stands for a netCDF-4 dimension, with no data stored."""
+    """Whether an array says of itself that it is a netCDF-4 dimension and no variable."""
     name = node.attribute("NAME")
     text = name.value if name is not None else ""
-    return is_scale(node) and isinstance(text, str) and text.startswith(NOT_A_VARIABLE) and node.storage_nbytes == 0
+    return is_scale(node) and isinstance(text, str) and text.startswith(NOT_A_VARIABLE) and len(node.shape or ()) == 1
 
 
 def is_netcdf(tree: Tree) -> bool:
@@ -112,7 +112,7 @@ def _name_group(
     for size, count in wanted.items():
         for _ in range(have[size], count):
             phony[f"phony_dim_{next(numbers)}"] = size
-    known: dict[str, int] = {}
+    known: dict[str, int] = {_dimension(a.path): -1 for a in arrays if a.shape == ()}  # a scalar's name is no dimension's
     for array in sorted(arrays, key=lambda node: not is_scale(node)):
         if is_bare(array):
             out.bare.setdefault(parent(array.path), []).append(array)
@@ -179,7 +179,7 @@ def _name_array(
 def _by_id(tree: Tree, group: str) -> dict[int, str]:
     """netCDF-4's dimension numbers in a group and those above it."""
     found: dict[int, str] = {}
-    for array in tree.arrays:
+    for array in filter(is_scale, sorted(tree.arrays, key=lambda node: -len(node.shape or ()))):
         number = array.attribute("_Netcdf4Dimid")
         above = parent(array.path)
         if number is not None and isinstance(number.value, int) and (group + "/").startswith(above.rstrip("/") + "/"):

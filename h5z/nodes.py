@@ -134,6 +134,8 @@ class ArrayNode(Record):
         None for HDF5's default (zeros), ``{"undefined": true}``, or ``{"value": …}``.
     storage_nbytes : int
         Bytes that the dataset takes in the file, as HDF5 says.
+    content : str, optional
+        What is stored, as base64, of a netCDF-4 dimension that is no variable: its readers show none of it.
     counts : mapping
         What `scan(measure=True)` counted of variable-length data: per path below the dataset, the elements of each row.
     """
@@ -156,6 +158,7 @@ class ArrayNode(Record):
     sources: tuple[Any, ...] = ()
     counts: dict[str, list[int]] = field(default_factory=dict)
     utf8: bool = True
+    content: str | None = None
     order: str = ""
 
     @classmethod

@@ -13,16 +13,17 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
-import fsspec
 import h5py
 import numpy as np
 from h5py import h5, h5a, h5d, h5ds, h5g, h5l, h5o, h5p, h5s, h5t, h5z
 
 from h5z.attributes import encode
+from h5z.dimensions import is_bare
 from h5z.dtypes import access, describe, is_string, leaves, memory, parts, variable
 from h5z.errors import H5zError, PlanError, SourceError, UnsupportedError, one_line
 from h5z.nodes import ArrayNode, Attribute, Datatype, GroupNode, Json, Link, Node, Problem, Tree, TypeNode
@@ -35,6 +36,7 @@ _BUILTIN_FILTERS = range(1, 7)
 # What libhdf5 keeps of attached dimension scales: `ArrayNode.scales` says the same.
 _DERIVED = frozenset({"DIMENSION_LIST", "REFERENCE_LIST"})
 _COMMENT_MESSAGE = 13
+_LARGEST_CONTENT = 1 << 16
 MAX_OBJECTS = 10_000_000
 
 
@@ -92,7 +94,13 @@ def scan(
 def _user_block(name: str, nbytes: int, storage_options: dict[str, Any] | None) -> str:
     if nbytes == 0:
         return ""
-    with fsspec.open(name, "rb", **(storage_options or {})) as raw:
+    if "://" in name:
+        import fsspec
+
+        opened = fsspec.open(name, "rb", **(storage_options or {}))
+    else:
+        opened = open(name, "rb")
+    with opened as raw:
         return base64.b64encode(raw.read(nbytes)).decode()
 
 
@@ -390,11 +398,24 @@ class _Scanner:
             where = _stored_element(did, node)
             if node.layout in ("virtual", "external") or _unusual(node) or variable(node.dtype):
                 handle.read_from(did, tuple(slice(i, i + 1) for i in where))
+            if is_bare(node):
+                return self._bare(node, handle, did)
             if variable(node.dtype):
                 return _count(node, handle, did, ragged=any(leaf.ragged or leaf.steps[-1:] == ("lengths",) for leaf in found))
         except (OSError, RuntimeError, ValueError, TypeError, KeyError, H5zError) as error:
             self.problems.append(Problem(node.path, _reason(error)))
         return node
+
+
+    def _bare(self, node: ArrayNode, handle: Dataset, did: Any) -> ArrayNode:
+        """What a dimension that is no variable holds all the same, where it is little; a note where it is much."""
+        if node.storage_nbytes == 0:
+            return node
+        if node.storage_nbytes > _LARGEST_CONTENT:
+            self.notes.append(f"{node.path}: the {node.storage_nbytes} bytes of a netCDF dimension without variable are not carried over")
+            return node
+        values = handle.read_from(did, (slice(0, *cast(tuple[int], node.shape)),))
+        return replace(node, content=base64.b64encode(values.tobytes()).decode() if values.any() else None)
 
 
 def _reason(error: BaseException) -> str:
@@ -466,8 +487,6 @@ def filter_available(number: int) -> bool:
 
 def _count(node: ArrayNode, handle: Dataset, did: Any, *, ragged: bool) -> ArrayNode:
     """Pass over variable-length data in pieces: elements of each row per leaf, and whether all text is UTF-8."""
-    from dataclasses import replace
-
     shape = cast(tuple[int, ...], node.shape)
     strings = any(is_string(p) and cast(dict[str, Any], p)["size"] is None for p in parts(node.dtype))
     if not ragged and not strings:
