@@ -1,4 +1,4 @@
-"""h5z migrates HDF5 archives to Zarr: every dataset a lazy dask array, rechunked, stored in parallel, verified, committed last."""
+"""h5z migrates HDF5 archives to Zarr: each dataset a lazy dask array, rechunked, stored in parallel, verified."""
 
 from typing import TYPE_CHECKING, Any
 

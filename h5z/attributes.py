@@ -107,9 +107,9 @@ def number(value: Any) -> float | str:
 
 
 def text_or_bytes(value: Any) -> Json:
-    """Text as a string, bytes that are not UTF-8 as ``{"base64": …}``.
+    r"""Text as a string, bytes that are not UTF-8 as ``{"base64": …}``.
 
-    >>> text_or_bytes(b"abc"), text_or_bytes("gr\\udcfc")
+    >>> text_or_bytes(b"abc"), text_or_bytes("gr\udcfc")
     ('abc', {'base64': 'Z3L8'})
     """
     raw = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else bytes(value or b"")
@@ -232,7 +232,7 @@ def _plain_form(item: Attribute, netcdf: bool, zarr_format: int, array: ArrayNod
 
 
 def fill_attribute(value: Json, dtype: Datatype) -> tuple[Json] | None:
-    """``_FillValue`` in the form that xarray's Zarr backend reads (`xarray.backends.zarr.FillValueCoder`); None where it reads none."""
+    """``_FillValue`` in the form that xarray's Zarr backend reads (`FillValueCoder`), or None."""
     found = plain(dtype)
     if found is None:
         return (value,) if is_string(dtype) and isinstance(value, str) else None

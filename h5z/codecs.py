@@ -114,7 +114,7 @@ def fit(chain: Chain, itemsize: int) -> Chain:
 
 def default(itemsize: int, *, text: bool) -> Chain:
     """What ``"auto"`` stands for: fast to write and to read, and known to every Zarr v3 reader."""
-    return parse("zstd:1") if text else fit([blosc("zstd", 1)], itemsize)  # type: ignore[no-any-return]
+    return parse("zstd:1") if text else fit([blosc("zstd", 1)], itemsize)
 
 
 def from_filters(filters: Sequence[tuple[int, str, int, tuple[int, ...]]], itemsize: int) -> Chain | None:

@@ -12,19 +12,21 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from h5z.errors import PlanError, SourceError
 from h5z.grid import Region, region_shape
 from h5z.nodes import Tree
-from h5z.plan import ArrayPlan, Plan, Task, make_plan
+from h5z.plan import ArrayPlan, Plan, Task
+from h5z.planner import make_plan
 from h5z.policy import Policy
 from h5z.report import Report
 from h5z.scan import scan
-from h5z.source import Dataset, SourceArray, lazy_array
 from h5z.scheduling import run, watching
+from h5z.source import Dataset, SourceArray, lazy_array
 from h5z.verify import LEVELS, check
 
 if TYPE_CHECKING:
     import dask.array as da
     from dask.delayed import Delayed
 
-    from h5z.target import Target, TargetArray
+    from h5z.target import Target
+    from h5z.units import TargetArray
 
 Work: TypeAlias = "tuple[tuple[SourceArray, TargetArray, Region], ...]"
 
@@ -143,7 +145,7 @@ def _count(records: list[Any]) -> int:
 
 def _work(made: Plan, target: Target, storage_options: dict[str, Any] | None) -> Iterator[tuple[Task, Work]]:
     """The tasks still to do, each with the handles that it needs."""
-    from h5z.target import TargetArray
+    from h5z.units import TargetArray
 
     done = target.done()
     handles: dict[int, tuple[SourceArray, TargetArray]] = {}
@@ -242,7 +244,9 @@ def convert(
     checked = 0
     with watching(progress, made.nbytes * (1 + (verify == "full"))) as advance, _clean_up(place if fresh else None):
         if not finished:
-            jobs = [(run_task, (place, task.number, work), work_nbytes(work)) for task, work in _work(made, place, source_options)]
+            jobs = [
+                (run_task, (place, task.number, work), work_nbytes(work)) for task, work in _work(made, place, source_options)
+            ]
             advance(made.nbytes - sum(job[2] for job in jobs))
             run(jobs, scheduler, made.workers, advance)
         if verify:
@@ -295,4 +299,3 @@ def _report(
         level,
         checked,
     )
-

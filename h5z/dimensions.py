@@ -99,9 +99,7 @@ def _scale_sizes(tree: Tree) -> dict[str, int]:
     return sizes
 
 
-def _name_group(
-    tree: Tree, arrays: list[ArrayNode], sizes: dict[str, int], numbers: Iterator[int], out: Dimensions
-) -> None:
+def _name_group(tree: Tree, arrays: list[ArrayNode], sizes: dict[str, int], numbers: Iterator[int], out: Dimensions) -> None:
     local = {_dimension(a.path): sizes[a.path] for a in arrays if is_scale(a) and a.path in sizes}
     wanted: Counter[int] = Counter()
     for array in arrays:
@@ -144,9 +142,7 @@ def _spare(known: dict[str, int], length: int, names: list[str], numbers: Iterat
     return f"phony_dim_{next(numbers)}"
 
 
-def _name_array(
-    tree: Tree, array: ArrayNode, sizes: dict[str, int], phony: dict[str, int]
-) -> tuple[list[str], list[int]]:
+def _name_array(tree: Tree, array: ArrayNode, sizes: dict[str, int], phony: dict[str, int]) -> tuple[list[str], list[int]]:
     shape = list(array.shape or ())
     coordinates = array.attribute("_Netcdf4Coordinates")
     if is_scale(array) and coordinates is not None and isinstance(coordinates.value, list):

@@ -5,10 +5,29 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
-from h5z.scan import filter_available
+from h5z.measure import filter_available
 
-PACKAGES = ("h5z", "h5py", "zarr", "numcodecs", "numpy", "dask", "distributed", "xarray", "prefect", "hdf5plugin", "isal")
-STORES = {"local": "zarr", "s3 (s3fs)": "s3fs", "s3 (obstore)": "obstore", "gs": "gcsfs", "abfs": "adlfs", "http": "aiohttp"}
+PACKAGES = (
+    "h5z",
+    "h5py",
+    "zarr",
+    "numcodecs",
+    "numpy",
+    "dask",
+    "distributed",
+    "xarray",
+    "prefect",
+    "hdf5plugin",
+    "isal",
+)
+STORES = {
+    "local": "zarr",
+    "s3 (s3fs)": "s3fs",
+    "s3 (obstore)": "obstore",
+    "gs": "gcsfs",
+    "abfs": "adlfs",
+    "http": "aiohttp",
+}
 FILTERS = {
     "deflate": 1,
     "shuffle": 2,

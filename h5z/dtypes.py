@@ -83,7 +83,7 @@ def describe(tid: Any) -> Datatype:
 
 
 def _text(raw: bytes) -> str:
-    return raw.decode("utf-8", "surrogateescape") if isinstance(raw, bytes) else str(raw)
+    return raw.decode("utf-8", "surrogateescape")
 
 
 def _bits(tid: Any) -> dict[str, Any]:
@@ -111,7 +111,13 @@ def _float(tid: Any) -> Datatype:
             return name
     fields = list(map(int, tid.get_fields()))
     extra = {"fields": fields, "bias": int(tid.get_ebias()), "norm": int(tid.get_norm())}
-    return {"class": "float", **_bits(tid), **extra, "pad": list(map(int, tid.get_pad())), "inpad": int(tid.get_inpad())}
+    return {
+        "class": "float",
+        **_bits(tid),
+        **extra,
+        "pad": list(map(int, tid.get_pad())),
+        "inpad": int(tid.get_inpad()),
+    }
 
 
 def class_of(dtype: Datatype) -> str:
@@ -156,8 +162,7 @@ def parts(dtype: Datatype) -> Iterator[Datatype]:
 def variable(dtype: Datatype) -> bool:
     """Whether values live in HDF5's heap: variable-length strings and sequences, and references."""
     return any(
-        class_of(p) in ("vlen", "reference") or (is_string(p) and cast(dict[str, Any], p)["size"] is None)
-        for p in parts(dtype)
+        class_of(p) in ("vlen", "reference") or (is_string(p) and cast(dict[str, Any], p)["size"] is None) for p in parts(dtype)
     )
 
 
@@ -192,7 +197,7 @@ def access(dtype: Datatype) -> str:
 
 
 def _numpy_time(dtype: dict[str, Any]) -> np.dtype[Any] | None:
-    """numpy's dtype of h5py's tagged opaque times, where it has a unit."""
+    """Numpy's dtype of h5py's tagged opaque times, where it has a unit."""
     if dtype["tag"].startswith("NUMPY:"):
         try:
             found = np.dtype(dtype["tag"][6:])
@@ -221,8 +226,9 @@ def plain(dtype: Datatype, *, raw: bool = False) -> np.dtype[Any] | None:
         return np.dtype(f"S{dtype['size']}") if dtype["size"] else None
     if kind == "complex":
         base = _complex_base(dtype) if dtype["class"] == "compound" else dtype["base"]
-        fits = isinstance(base, str) and base[1:] in ("f4", "f8")
-        return np.dtype(f"{base[0]}c{2 * int(base[2])}") if fits else np.dtype(f"V{_size(dtype)}")
+        if isinstance(base, str) and base[1:] in ("f4", "f8"):
+            return np.dtype(f"{base[0]}c{2 * int(base[2])}")
+        return np.dtype(f"V{_size(dtype)}")
     if kind in ("bitfield", "time"):
         whole = dtype["size"] in (1, 2, 4, 8) and dtype.get("order") != "vax"
         order, letter = ">" if dtype.get("order") == "big" else "<", "u" if kind == "bitfield" else "i"
@@ -281,7 +287,8 @@ def memory(dtype: Datatype, tid: Any, shape: tuple[int, ...]) -> tuple[Any, Any]
         return np.zeros(shape, raw_layout(dtype)), tid
     extra: tuple[int, ...] = ()
     while isinstance(dtype, dict) and dtype["class"] == "array":
-        dtype, extra = dtype["base"], extra + tuple(dtype["shape"])
+        extra += tuple(dtype["shape"])
+        dtype = dtype["base"]
     found = cast("np.dtype[Any]", plain(dtype))
     mtype = h5t.py_create(found, logical=True)
     return np.zeros(shape + extra, found), h5t.array_create(mtype, extra) if extra else mtype
@@ -362,5 +369,3 @@ def leaves(dtype: Datatype, *, nested: bool = True, raw: bool | None = None) -> 
         for name, _, member in members
         for leaf in leaves(member, nested=nested, raw=raw)
     ]
-
-

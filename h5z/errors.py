@@ -51,9 +51,9 @@ class TransientError(H5zError, ConnectionError):
 
 
 def one_line(error: BaseException) -> str:
-    """Return an exception's message on one line, with its type where it is not one of h5z's own.
+    r"""Return an exception's message on one line, with its type where it is not one of h5z's own.
 
-    >>> one_line(PlanError("chunks of rank 2 for\\n/a"))
+    >>> one_line(PlanError("chunks of rank 2 for\n/a"))
     'chunks of rank 2 for /a'
     >>> one_line(KeyError("x"))
     "KeyError: 'x'"

@@ -65,9 +65,7 @@ class ChunkGrid:
 
     def region(self, index: tuple[int, ...]) -> Region:
         """The part of the array that a cell covers, cut at the array's end."""
-        return tuple(
-            slice(i * c, min((i + 1) * c, n)) for i, c, n in zip(index, self.chunks, self.shape, strict=True)
-        )
+        return tuple(slice(i * c, min((i + 1) * c, n)) for i, c, n in zip(index, self.chunks, self.shape, strict=True))
 
     def overlapping(self, region: Region) -> Iterator[tuple[int, ...]]:
         """Index of each cell that a region touches, in C order.

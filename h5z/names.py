@@ -16,9 +16,9 @@ _LONGEST = 240
 
 
 def escape(name: str) -> str:
-    """A name that a store can hold: itself for all but hard names.
+    r"""A name that a store can hold: itself for all but hard names.
 
-    >>> escape("temperature (°C)"), escape("zarr.json"), escape(".."), escape("a\\\\b")
+    >>> escape("temperature (°C)"), escape("zarr.json"), escape(".."), escape("a\\b")
     ('temperature (°C)', '%7Aarr.json', '%2E%2E', 'a%5Cb')
     """
     if name in RESERVED:

@@ -1,4 +1,4 @@
-"""Tree + Policy -> Plan: every chunk, shard, codec and route fixed before the first byte is read; pure data, JSON."""
+"""Plan: every chunk, shard, codec and route, fixed before the first byte is read; pure data, JSON."""
 
 from __future__ import annotations
 
@@ -7,32 +7,24 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
-from h5z.attributes import decode, project
-from h5z.codecs import Chain, default, fit, from_filters
-from h5z.dimensions import NON_COORDINATE, Dimensions, dimensions, is_netcdf, parent
-from h5z.dtypes import BOOL, STRING, Leaf, class_of, leaves, variable
-from h5z.errors import PlanError, UnsupportedError, one_line
-from h5z.grid import ChunkGrid, Region, grow, region_shape
-from h5z.names import escape, unique
-from h5z.nodes import ArrayNode, Attribute, Datatype, GroupNode, Json, Link, Problem, Record, Shape, Tree, TypeNode
+from h5z.attributes import decode
+from h5z.dtypes import Leaf
+from h5z.grid import ChunkGrid, Region, region_shape
+from h5z.nodes import Datatype, Json, Problem, Record, Shape
 from h5z.policy import Policy
 from h5z.report import plan_html, plan_text
 
 FORMAT = 1
 MIB = 1 << 20
-STORED_NBYTES = 4 * MIB  # what an automatic chunk aims at, encoded
-LARGEST_CHUNK_NBYTES = 32 * MIB  # and its largest decoded size
-SHARD_NBYTES = 64 * MIB
 BLOCK_NBYTES = 32 * MIB  # what a task reads and writes, where memory allows
 BATCH_PIECES = 256  # of small arrays in one task
 TEXT_NBYTES = 64  # assumed of a variable-length element
-DEFAULT_MEMORY = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -137,7 +129,7 @@ class ArrayPlan(Record):
 
 
 def numpy_dtype(description: Any) -> np.dtype[Any]:
-    """numpy's dtype of a plan's JSON.
+    """Numpy's dtype of a plan's JSON.
 
     >>> numpy_dtype([["a", "<i4"], ["b", [["c", "<f8"]]]])
     dtype([('a', '<i4'), ('b', [('c', '<f8')])])
@@ -147,9 +139,10 @@ def numpy_dtype(description: Any) -> np.dtype[Any]:
     return np.dtype([(name, numpy_dtype(inner)) for name, inner in description])
 
 
-def _describe(dtype: np.dtype[Any]) -> Any:
+def describe_numpy(dtype: np.dtype[Any]) -> Any:
+    """A numpy dtype as a plan's JSON."""
     if dtype.names:  # Zarr v3 says no byte order for members
-        return [[name, _describe(dtype[name].newbyteorder("<"))] for name in dtype.names]
+        return [[name, describe_numpy(dtype[name].newbyteorder("<"))] for name in dtype.names]
     return dtype.str
 
 
@@ -224,7 +217,8 @@ class Plan(Record):
 
     def tasks(self) -> Iterator[Task]:
         """The plan's work in tasks, the same for the same plan: large arrays by block, small ones together."""
-        number, waiting, weight = 0, [], 0
+        waiting: list[Piece] = []
+        number = weight = 0
         for i, array in enumerate(self.arrays):
             for index in array.blocks.indices():
                 region = array.blocks.region(index)
@@ -245,416 +239,6 @@ class Plan(Record):
         return plan_html(self)
 
 
-def make_plan(tree: Tree, target: str, policy: Policy, *, workers: int | None = None) -> Plan:
-    """Fix what a migration will do.
-
-    Parameters
-    ----------
-    tree : Tree
-        The source's headers, measured (`scan(measure=True)`).
-    target : str
-        Where the Zarr store goes, for the record.
-    workers : int, optional
-        How many tasks run at once; the machine's cores by default.
-
-    Raises
-    ------
-    PlanError
-        If the policy does not fit the source: a chunk shape of another rank, a pattern that matches nothing, too little memory.
-    UnsupportedError
-        If something cannot be carried over and the policy says ``unsupported="error"``.
-    """
-    policy.check_patterns(node.path for node in tree.nodes.values())
-    _check_rank(tree, policy)
-    planner = _Planner(tree, policy)
-    planner.run()
-    problems = tuple(tree.problems) + tuple(planner.problems)
-    if problems and policy.unsupported == "error":
-        named = "; ".join(f"{problem.path}: {problem.reason}" for problem in problems[:10])
-        more = f"; and {len(problems) - 10} more" if len(problems) > 10 else ""
-        raise UnsupportedError(f"{tree.file}: cannot be carried over (unsupported='report' goes on without): {named}{more}")
-    arrays, count = _fit_memory(planner.arrays, policy, workers or os.cpu_count() or 1)
-    return Plan(
-        tree.file,
-        target,
-        tree.size,
-        tree.mtime_ns,
-        policy,
-        planner.groups,
-        tuple(arrays),
-        problems,
-        tuple(planner.notes),
-        count,
-    )
-
-
-def _check_rank(tree: Tree, policy: Policy) -> None:
-    for name in ("chunks", "shards"):
-        wanted = getattr(policy, name)
-        ranks = {len(array.shape or ()) for array in tree.arrays}
-        if isinstance(wanted, tuple) and len(wanted) not in ranks:
-            found = ", ".join(map(str, sorted(ranks)))
-            raise PlanError(f"{tree.file}: {name} {wanted} have rank {len(wanted)}, found only arrays of rank {found or 'none'}")
-
-
-class _Planner:
-    """One pass over a tree, parents before children."""
-
-    def __init__(self, tree: Tree, policy: Policy) -> None:
-        self.tree, self.policy = tree, policy
-        self.netcdf = is_netcdf(tree)
-        self.dims: Dimensions = dimensions(tree)
-        self.groups: dict[str, dict[str, Json]] = {}
-        self.arrays: list[ArrayPlan] = []
-        self.problems: list[Problem] = []
-        self.notes: list[str] = list(tree.notes)
-        self.paths: dict[str, str] = {"/": ""}
-        self.taken: dict[str, set[str]] = {}
-        self.records: dict[str, dict[str, Json]] = {}
-        self.bare = {node.path for nodes in self.dims.bare.values() for node in nodes}
-        self.left_out = 0
-        self.spare = 0
-
-    def run(self) -> None:
-        """Plan every node that the policy selects."""
-        for path, node in self.tree.nodes.items():
-            if path != "/" and not isinstance(node, GroupNode) and not self.policy.selects(path):
-                self.left_out += 1
-                continue
-            if isinstance(node, GroupNode):
-                if path == "/" or self._wanted(path):
-                    self._group(node)
-            elif isinstance(node, TypeNode):
-                self._record(parent(path)).setdefault("types", {})[_json_name(_name(path))] = self._typed(node)
-            elif path in self.bare:
-                bare = {key: value for key, value in node.to_dict().items() if key != "path"}
-                self._record(parent(path)).setdefault("dimensions", {})[_name(path)] = _clean(bare)
-            else:
-                self._array(node)
-        if self.left_out:
-            self.notes.append(f"{self.left_out} objects left out by include and exclude")
-
-    def _wanted(self, path: str) -> bool:
-        if self.policy.selects(path):
-            return True
-        below = path + "/"
-        return bool(self.policy.include) and any(
-            other.startswith(below) and self.policy.selects(other) for other in self.tree.nodes
-        )
-
-    def _place(self, path: str) -> tuple[str, dict[str, Json]]:
-        """A node's path in the target, and the original name where it had to be escaped."""
-        above = parent(path)
-        if above not in self.paths:
-            self._group(GroupNode(above))
-        name = _name(path)
-        shown = name.removeprefix(NON_COORDINATE) if self.netcdf else name
-        taken = self.taken.setdefault(above, set())
-        if shown != name and (f"{above.rstrip('/')}/{shown}" in self.dims.names or shown in taken):
-            shown = name
-        found = unique(escape(shown), taken)
-        taken.add(found)
-        self.paths[path] = f"{self.paths[above]}/{found}"
-        return self.paths[path], ({} if found == name else {"name": _json_name(name)})
-
-    def _record(self, path: str) -> dict[str, Json]:
-        """What goes under a group's ``h5z``."""
-        if path not in self.paths:
-            self._group(GroupNode(path))
-        place = self.paths[path]
-        return cast(dict[str, Json], self.groups[place].setdefault("h5z", {}))
-
-    def _group(self, node: GroupNode) -> None:
-        place, record = ("", {}) if node.path == "/" else self._place(node.path)
-        seen, exact = project(node.attributes, netcdf=self.netcdf, zarr_format=self.policy.zarr_format)
-        if exact:
-            record["attributes"] = exact
-        if node.links:
-            record["links"] = {_json_name(link.name): _link(link) for link in node.links}
-            self.problems += [
-                Problem(f"{node.path.rstrip('/')}/{link.name}", f"a user-defined link of class {link.target}")
-                for link in node.links
-                if link.kind == "user"
-            ]
-        if node.path == "/" and self.tree.user_block:
-            record["user_block"] = self.tree.user_block
-        if node.order:
-            record["order"] = node.order
-        self.groups[place] = _clean({**seen, **({"h5z": record} if record else {})})
-
-    def _typed(self, node: TypeNode) -> dict[str, Json]:
-        return cast(dict[str, Json], _clean({key: value for key, value in node.to_dict().items() if key != "path"}))
-
-    def _array(self, node: ArrayNode) -> None:
-        try:
-            found = leaves(node.dtype, nested=self.policy.zarr_format == 3)
-            if any(problem.path == node.path for problem in self.tree.problems):
-                return
-            if any(leaf.ragged for leaf in found) and node.shape is not None and 0 not in node.shape and not node.counts:
-                raise UnsupportedError("its variable-length data were not measured")
-        except UnsupportedError as error:
-            if not any(problem.path == node.path for problem in self.tree.problems):
-                self.problems.append(Problem(node.path, one_line(error)))
-            return
-        if len(found) == 1 and not found[0].steps:
-            self._single(node, found[0])
-        else:
-            self._several(node, found)
-
-    def _single(self, node: ArrayNode, leaf: Leaf) -> None:
-        place, record = self._place(node.path)
-        seen, exact = project(node.attributes, netcdf=self.netcdf, zarr_format=self.policy.zarr_format, array=node)
-        record |= _array_record(node)
-        if exact:
-            record["attributes"] = exact
-        if class_of(node.dtype) == "enum" and not self.netcdf and "flag_values" not in seen:
-            members = cast(dict[str, Any], node.dtype)["members"]
-            seen["flag_values"], seen["flag_meanings"] = list(members.values()), " ".join(m.replace(" ", "_") for m in members)
-        shown = self.dims.shapes.get(node.path, node.shape or ())
-        if node.shape is not None and shown != node.shape:
-            record["shape"] = list(node.shape)
-        attributes = _clean({**seen, **({"h5z": record} if record else {})})
-        names = self.dims.names.get(node.path, ()) + self._phony(len(leaf.extra))
-        shape = (0,) if node.shape is None else shown + leaf.extra
-        names = self._phony(1) if node.shape is None else names
-        self.arrays.append(self._planned(node, leaf, place, shape, names, attributes))
-
-    def _several(self, node: ArrayNode, found: list[Leaf]) -> None:
-        place, record = self._place(node.path)
-        seen, exact = project(node.attributes, netcdf=self.netcdf, zarr_format=self.policy.zarr_format)
-        shape = None if node.shape is None else list(node.shape)
-        record |= {"dataset": {**_array_record(node), "shape": shape}}
-        if exact:
-            record["attributes"] = exact
-        self.groups[place] = _clean({**seen, "h5z": record})
-        names = self.dims.names.get(node.path, ())
-        taken: dict[str, set[str]] = {}
-        inner: dict[tuple[str, ...], str] = {(): place}
-        for leaf in found:
-            for depth in range(1, len(leaf.steps) + 1):
-                steps = leaf.steps[:depth]
-                if steps not in inner:
-                    above = inner[steps[:-1]]
-                    name = unique(escape(steps[-1].removeprefix(".")), taken.setdefault(above, set()))
-                    taken[above].add(name)
-                    inner[steps] = f"{above}/{name}"
-                    if depth < len(leaf.steps):
-                        self.groups[inner[steps]] = {"h5z": {"part": list(steps)}}
-            own = (sum(node.counts.get("/".join(leaf.steps), ())),) if leaf.ragged else node.shape or ()
-            axes = self._phony(1) if leaf.ragged else names[: len(own)]
-            attributes: dict[str, Json] = {"h5z": {"part": list(leaf.steps)}}
-            full = (0,) if node.shape is None else own + leaf.extra
-            axes = self._phony(1) if node.shape is None else axes + self._phony(len(leaf.extra))
-            self.arrays.append(self._planned(node, leaf, inner[leaf.steps], full, axes, attributes))
-
-    def _phony(self, count: int) -> tuple[str, ...]:
-        self.spare += count
-        return tuple(f"phony_dim_e{self.spare - count + i}" for i in range(count))
-
-    def _planned(
-        self, node: ArrayNode, leaf: Leaf, place: str, shape: Shape, names: tuple[str, ...], attributes: dict[str, Json]
-    ) -> ArrayPlan:
-        kind = cast(Any, _describe(leaf.dtype) if isinstance(leaf.dtype, np.dtype) else leaf.dtype)
-        is_string = kind == "string" and class_of(leaf.described) == "string"
-        if is_string and (self.policy.strings == "bytes" or (self.policy.strings == "auto" and not node.utf8)):
-            kind = "bytes"
-        text = isinstance(leaf.dtype, str)
-        itemsize = TEXT_NBYTES if text else cast("np.dtype[Any]", leaf.dtype).itemsize
-        chunks, shards = self._chunks(node, leaf, shape, itemsize)
-        fill, dense = self._fill(node, leaf, text)
-        codec = self.policy.pick("codec", node.path)
-        route = "library" if node.layout in ("virtual", "external") else "recode" if chunks == node.chunks else "regrid"
-        step = (shards or chunks)[0] if leaf.ragged else 0
-        counts = node.counts.get("/".join(leaf.steps), [])
-        return ArrayPlan(
-            path=place,
-            source=node.path,
-            described=leaf.described,
-            dtype=kind,
-            shape=shape,
-            source_shape=node.shape or (),
-            chunks=chunks,
-            block=shards or chunks,
-            route=route,
-            shards=shards,
-            steps=leaf.steps,
-            extra=leaf.extra,
-            ragged=leaf.ragged,
-            codecs=tuple(self._codecs(codec, node, itemsize, text)),
-            fill=fill,
-            dense=dense,
-            names=names,
-            attributes=attributes,
-            marks=_marks(counts, step) if leaf.ragged else (),
-            source_chunks=node.chunks,
-            source_nbytes=node.storage_nbytes,
-            whole=node.dtype if node.dtype != leaf.described else None,
-        )
-
-    def _codecs(self, codec: Json, node: ArrayNode, itemsize: int, text: bool) -> Chain:
-        if codec == "keep":
-            kept = from_filters(node.filters, itemsize)
-            if kept is not None and not text:
-                return kept
-            codec = "auto"
-        if codec == "auto":
-            return default(itemsize, text=text)
-        return fit(codec, itemsize)
-
-    def _chunks(self, node: ArrayNode, leaf: Leaf, shape: Shape, itemsize: int) -> tuple[Shape, Shape | None]:
-        wanted = self.policy.pick("chunks", node.path)
-        rank = len(node.shape or ())
-        if isinstance(wanted, tuple) and len(wanted) != rank and not leaf.ragged:
-            if self.policy.named("chunks", node.path):
-                raise PlanError(f"{self.tree.file}: {node.path} has rank {rank}, found chunks {wanted} for it")
-            wanted = "auto"
-        own = node.chunks if node.chunks and not leaf.ragged else None
-        if isinstance(wanted, tuple) and not leaf.ragged:
-            chunks = wanted + leaf.extra
-        elif own and wanted == "source":
-            chunks = own + leaf.extra
-        else:
-            chunks = _auto_chunks(node, own + leaf.extra if own else None, shape, itemsize)
-        chunks = tuple(max(1, min(c, n)) if not own or c != o else c for c, n, o in _zip_own(chunks, shape, own))
-        return chunks, self._shards(node, chunks, shape, itemsize)
-
-    def _shards(self, node: ArrayNode, chunks: Shape, shape: Shape, itemsize: int) -> Shape | None:
-        wanted = self.policy.pick("shards", node.path) if self.policy.shards is not None else None
-        if wanted is None or not shape:
-            return None
-        if wanted == "auto":
-            found = widen(chunks, shape, SHARD_NBYTES // itemsize)
-            return found if found != chunks else None
-        if len(wanted) != len(chunks):
-            if self.policy.named("shards", node.path):
-                raise PlanError(f"{self.tree.file}: {node.path} has rank {len(shape)}, found shards {wanted} for it")
-            return None
-        if any(s % c for s, c in zip(wanted, chunks, strict=True)):
-            raise PlanError(f"{self.tree.file}: {node.path}: shards {wanted} are no multiple of its chunks {chunks}")
-        return cast(Shape, wanted)
-
-    def _fill(self, node: ArrayNode, leaf: Leaf, text: bool) -> tuple[Json, bool]:
-        """The target's fill value, and whether all chunks must be stored because it cannot stand for HDF5's."""
-        value = node.fill.get("value") if isinstance(node.fill, dict) else None
-        plain = not leaf.steps and not leaf.extra
-        if text or not plain or (isinstance(value, list) and class_of(leaf.described) not in ("complex", "compound")):
-            usable = plain and text and isinstance(value, str)
-            return (value, False) if usable else (None, value is not None)
-        if self.policy.zarr_format == 3:
-            return value, False
-        if isinstance(value, str) and value.startswith("0x"):
-            return None, True
-        shown = node.attribute("_FillValue")
-        masked = _first(shown) if shown is not None else None
-        if masked is not None and _fits(masked, leaf.described):
-            return masked, masked != value
-        return None, value is not None and bool(np.any(decode(value, leaf.described) != decode_zero(leaf.described)))
-
-
-def decode_zero(dtype: Datatype) -> Any:
-    """The zero of a fixed-size datatype."""
-    return np.zeros((), decode({"base64": ""}, dtype).dtype)[()]
-
-
-def _first(attribute: Attribute) -> Json:
-    value = attribute.value
-    return value[0] if isinstance(value, list) and len(value) == 1 else value
-
-
-def _fits(value: Json, dtype: Datatype) -> bool:
-    try:
-        decode(value, dtype)
-    except (ValueError, TypeError, KeyError, OverflowError):
-        return False
-    return not isinstance(value, list)
-
-
-def _zip_own(chunks: Shape, shape: Shape, own: Shape | None) -> Iterator[tuple[int, int, int]]:
-    return zip(chunks, shape, own + chunks[len(own) :] if own else chunks, strict=True)
-
-
-def _auto_chunks(node: ArrayNode, own: Shape | None, shape: Shape, itemsize: int) -> Shape:
-    """Near the source's chunks, of a few MiB encoded: joined where they are small, cut only where they are huge."""
-    size = math.prod(shape) * itemsize
-    if not shape or size == 0:
-        return tuple(1 for _ in shape)
-    ratio = min(1.0, max(0.05, node.storage_nbytes / size)) if node.storage_nbytes and node.filters else 1.0
-    limit = max(1, int(min(STORED_NBYTES / ratio, LARGEST_CHUNK_NBYTES)) // itemsize)
-    if own is None:
-        return grow((1,) * len(shape), shape, limit)
-    if math.prod(own) * itemsize > 2 * LARGEST_CHUNK_NBYTES:
-        return grow((1,) * len(shape), tuple(map(min, own, shape)), limit)
-    return widen(own, shape, limit)
-
-
-def widen(cell: Shape, shape: Shape, limit: int) -> Shape:
-    """Double a cell along the axis that is cut most often, as long as it holds no more than `limit` elements.
-
-    >>> widen((16, 128, 128), (512, 512, 512), 1 << 20)
-    (64, 128, 128)
-    """
-    out = list(cell)
-    while True:
-        counts = [-(-n // c) for n, c in zip(shape, out, strict=True)]
-        axis = max(range(len(out)), key=lambda i: (counts[i], -i)) if out else 0
-        if not out or counts[axis] < 2 or 2 * math.prod(out) > limit:
-            return tuple(out)
-        out[axis] *= 2
-
-
-def _marks(counts: list[int], step: int) -> tuple[tuple[int, int], ...]:
-    """Row, and first element of that row, that hold each multiple of `step` elements.
-
-    >>> _marks([3, 0, 4], 2)
-    ((0, 0), (0, 0), (2, 3), (2, 3))
-    """
-    ends = np.cumsum(np.asarray(counts, dtype=np.int64))
-    total = int(ends[-1]) if len(ends) else 0
-    starts = np.arange(0, max(total, 1), step)
-    rows = np.minimum(np.searchsorted(ends, starts, side="right"), max(len(ends) - 1, 0))
-    firsts = [int(ends[row - 1]) if row else 0 for row in rows]
-    return tuple((int(row), first) for row, first in zip(rows, firsts, strict=True))
-
-
-def _name(path: str) -> str:
-    return path.rpartition("/")[2]
-
-
-def _json_name(name: str) -> str:
-    """A name as JSON can hold it: bytes that are not UTF-8 as ``\\xNN``."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def _clean(value: Json) -> Json:
-    """The same JSON with every text in it as UTF-8 can hold it."""
-    if isinstance(value, str):
-        return value if value.isascii() else _json_name(value)
-    if isinstance(value, Mapping):
-        return {_clean(key): _clean(item) for key, item in value.items()}
-    return [_clean(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _link(link: Link) -> dict[str, Json]:
-    target = _json_name(link.target)
-    return {"external": [_json_name(link.file), target]} if link.file is not None else {link.kind: target}
-
-
-def _array_record(node: ArrayNode) -> dict[str, Json]:
-    """What Zarr has no word for of a dataset's header."""
-    keep = ("maxshape", "layout", "chunks", "filters", "fill", "fill_time", "alloc_time", "scales", "committed")
-    record = {key: value for key, value in node.to_dict().items() if key in (*keep, "sources", "order")}
-    if not _implied(node.dtype):
-        record["dtype"] = node.dtype
-    if node.shape is None:
-        record["null"] = True
-    return record
-
-
-def _implied(dtype: Datatype) -> bool:
-    """Whether the Zarr data type alone says the HDF5 one."""
-    return isinstance(dtype, str) and not dtype.startswith(">") or dtype in (BOOL, STRING)
-
-
 def task_nbytes(array: ArrayPlan, block: Shape) -> int:
     """Bytes that a task holds for a block at most: what it reads, what it writes, and one unit encoded.
 
@@ -665,27 +249,3 @@ def task_nbytes(array: ArrayPlan, block: Shape) -> int:
     chunk = math.prod(array.source_chunks) * array.itemsize if array.source_chunks and rank else 0
     factor = 4 if array.is_text or array.steps else 2
     return factor * inside + 2 * math.prod(array.unit) * array.itemsize + chunk
-
-
-def _fit_memory(arrays: list[ArrayPlan], policy: Policy, workers: int) -> tuple[list[ArrayPlan], int]:
-    """Blocks as large as serves and memory allows; fewer workers where a single write unit is large.
-
-    Raises
-    ------
-    PlanError
-        If even one worker with the smallest blocks needs more, with the least that would do.
-    """
-    memory = cast(int, policy.memory or DEFAULT_MEMORY)
-    least = max((task_nbytes(array, array.unit) for array in arrays), default=0)
-    if policy.memory is not None and least > memory:
-        worst = max(arrays, key=lambda array: task_nbytes(array, array.unit))
-        raise PlanError(f"memory: {worst.path} needs at least {least} bytes for one of its write units, found {memory}")
-    count = max(1, min(workers, memory // max(least, 1)))
-    out = []
-    for array in arrays:
-        rank = len(array.source_shape)
-        align = array.source_chunks + array.extra if array.source_chunks and not array.ragged and rank else None
-        limit = min(BLOCK_NBYTES, max(0, memory // count - task_nbytes(array, (0,))) // 4)
-        block = grow(array.unit, array.shape, max(1, limit // array.itemsize), align)
-        out.append(replace(array, block=block))
-    return out, count

@@ -112,7 +112,7 @@ def size(nbytes: int) -> str:
 
 
 def _rows(plan: Plan) -> list[tuple[str, ...]]:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for array in plan.arrays:
         codecs = "+".join(str(codec["name"]) for codec in array.codecs) or "none"
         kind = array.dtype if isinstance(array.dtype, str) else "struct"

@@ -1,19 +1,14 @@
 """An HDF5 file's headers -> Tree.
 
 Objects are told apart by their address, so that an object with several hard links is met once; links are walked with a
-stack, so that neither cycles nor depth matter. `python -m h5z.scan` does the same in a process of its own, because
-libhdf5 can crash on a hostile file: `scan(..., isolated=True)`.
+stack, so that neither cycles nor depth matter.
 """
 
 from __future__ import annotations
 
 import base64
-import json
 import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -24,19 +19,19 @@ from h5py import h5, h5a, h5d, h5ds, h5g, h5l, h5o, h5p, h5s, h5t, h5z
 
 from h5z.attributes import encode
 from h5z.dimensions import is_bare
-from h5z.dtypes import access, describe, is_string, leaves, memory, parts, variable
-from h5z.errors import H5zError, PlanError, SourceError, UnsupportedError, one_line
+from h5z.dtypes import access, describe, leaves, memory
+from h5z.errors import H5zError, PlanError, SourceError, one_line
+from h5z.isolation import scan_isolated
+from h5z.measure import LARGEST_CONTENT, measured
 from h5z.nodes import ArrayNode, Attribute, Datatype, GroupNode, Json, Link, Node, Problem, Tree, TypeNode
-from h5z.source import Dataset, address, open_dataset, open_file, reference_text, space_text, split
+from h5z.source import Dataset, address, open_dataset, open_file, reference_text, space_text
 
 _LAYOUTS = {h5d.COMPACT: "compact", h5d.CONTIGUOUS: "contiguous", h5d.CHUNKED: "chunked", h5d.VIRTUAL: "virtual"}
 _FILL_TIMES = {h5d.FILL_TIME_ALLOC: "alloc", h5d.FILL_TIME_NEVER: "never", h5d.FILL_TIME_IFSET: "ifset"}
 _ALLOC_TIMES = {h5d.ALLOC_TIME_EARLY: "early", h5d.ALLOC_TIME_LATE: "late", h5d.ALLOC_TIME_INCR: "incr"}
-_BUILTIN_FILTERS = range(1, 7)
 # What libhdf5 keeps of attached dimension scales: `ArrayNode.scales` says the same.
 _DERIVED = frozenset({"DIMENSION_LIST", "REFERENCE_LIST"})
 _COMMENT_MESSAGE = 13
-_LARGEST_CONTENT = 1 << 16
 MAX_OBJECTS = 10_000_000
 
 
@@ -79,7 +74,7 @@ def scan(
         If the file is missing, is no HDF5 file, is damaged, or crashes the library.
     """
     if isolated:
-        return _scan_isolated(path, measure, links, external_roots, storage_options, timeout)
+        return scan_isolated(path, measure, links, external_roots, storage_options, timeout)
     if links not in ("record", "follow"):
         raise PlanError(f"links: expected 'record' or 'follow', found {links!r}")
     name = os.fspath(path)
@@ -97,10 +92,9 @@ def _user_block(name: str, nbytes: int, storage_options: dict[str, Any] | None) 
     if "://" in name:
         import fsspec
 
-        opened = fsspec.open(name, "rb", **(storage_options or {}))
-    else:
-        opened = open(name, "rb")
-    with opened as raw:
+        with fsspec.open(name, "rb", **(storage_options or {})) as raw:
+            return base64.b64encode(raw.read(nbytes)).decode()
+    with open(name, "rb") as raw:
         return base64.b64encode(raw.read(nbytes)).decode()
 
 
@@ -109,44 +103,6 @@ def _identity(name: str, file: h5py.File) -> tuple[int, int]:
         return int(file.id.get_filesize()), 0
     stat = os.stat(name)
     return stat.st_size, stat.st_mtime_ns
-
-
-def _scan_isolated(
-    path: str | os.PathLike[str],
-    measure: bool,
-    links: str,
-    external_roots: Sequence[str],
-    storage_options: dict[str, Any] | None,
-    timeout: float | None,
-) -> Tree:
-    request = {
-        "path": os.fspath(path),
-        "measure": measure,
-        "links": links,
-        "external_roots": list(map(str, external_roots)),
-        "storage_options": storage_options,
-    }
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "h5z.scan"],
-            input=json.dumps(request),
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise SourceError(f"{path}: reading its headers took more than {timeout:g} s") from None
-    if done.returncode < 0:
-        raise SourceError(f"{path}: libhdf5 crashed while reading it (signal {-done.returncode}); the file is damaged")
-    try:
-        answer = json.loads(done.stdout)
-    except json.JSONDecodeError:
-        raise SourceError(f"{path}: scanning ended with status {done.returncode}: {done.stderr[-300:]}") from None
-    if "error" in answer:
-        kind = {cls.__name__: cls for cls in (PlanError, SourceError, UnsupportedError)}
-        raise kind.get(answer["kind"], SourceError)(answer["error"])
-    return Tree.from_dict(answer)
 
 
 class _Scanner:
@@ -222,15 +178,16 @@ class _Scanner:
                     self.paths[where] = prefix + name
                     yield prefix + name, oid, (*ancestors, where) if isinstance(oid, h5g.GroupID) else ancestors
                     continue
-                link, oid = self._link(gid, raw, name, kind)
+                link, oid = self._link(gid, raw, prefix + name, kind)
                 links.append(link)
                 if oid is not None and address(oid) not in ancestors:
                     yield prefix + name, oid, (*ancestors, address(oid))
             except (OSError, KeyError, RuntimeError, ValueError) as error:
                 self.problems.append(Problem(prefix + name, f"cannot be opened ({one_line(error)})"))
 
-    def _link(self, gid: Any, raw: bytes, name: str, kind: int) -> tuple[Link, Any | None]:
+    def _link(self, gid: Any, raw: bytes, path: str, kind: int) -> tuple[Link, Any | None]:
         """Describe a soft, external or user-defined link; with the object that it leads to where links are followed."""
+        name = path.rpartition("/")[2]
         if kind == h5l.TYPE_SOFT:
             link = Link(name, "soft", _text(gid.links.get_val(raw)))
         elif kind == h5l.TYPE_EXTERNAL:
@@ -241,19 +198,38 @@ class _Scanner:
         if not self.follow:
             return link, None
         if link.kind == "external":
-            return link, self._external(link)
+            return link, self._external(path, link)
         try:
             return link, h5o.open(gid, raw)
         except (KeyError, OSError):
             return link, None
 
-    def _external(self, link: Link) -> Any | None:
-        path = self._inside(cast(str, link.file))
-        if path is None:
-            self.problems.append(Problem(link.name, f"external link to {link.file!r} leads outside the external roots"))
+    def _measured(self, node: ArrayNode, did: Any) -> ArrayNode:
+        for file in node.files:
+            if file != "." and self._inside(file) is None:
+                reason = f"{node.layout} storage in {file!r} lies outside the external roots"
+                self.problems.append(Problem(node.path, reason))
+                return node
+        handle = Dataset(self.name, node.path, node.dtype, self.storage_options)
+        if node.layout == "external":
+            did.close()  # who opens a dataset first decides where its external files are looked for
+            did = open_dataset(self.file, node.path)
+        if is_bare(node) and node.storage_nbytes > LARGEST_CONTENT:
+            found = f"{node.storage_nbytes} bytes of a netCDF dimension without variable"
+            self.notes.append(f"{node.path}: the {found} are not carried over")
+        try:
+            return measured(node, handle, did)
+        except (OSError, RuntimeError, ValueError, TypeError, KeyError, H5zError) as error:
+            self.problems.append(Problem(node.path, _reason(error)))
+            return node
+
+    def _external(self, path: str, link: Link) -> Any | None:
+        file = self._inside(cast(str, link.file))
+        if file is None:
+            self.problems.append(Problem(path, f"external link to {link.file!r} leads outside the external roots"))
             return None
         try:
-            other = h5py.File(path, "r")
+            other = h5py.File(file, "r")
             self.kept.append(other)
             return h5o.open(other.id, link.target.encode("utf-8", "surrogateescape"))
         except (KeyError, OSError):
@@ -301,8 +277,8 @@ class _Scanner:
         shape = tuple(map(int, space.get_simple_extent_dims()))
         how = access(dtype)
         if how == "h5py":
-            holder = h5py.Dataset(oid) if isinstance(oid, h5d.DatasetID) else h5py.Group(oid) if isinstance(oid, h5g.GroupID) else h5py.Datatype(oid)
-            value = holder.attrs[raw]
+            holders = {h5d.DatasetID: h5py.Dataset, h5g.GroupID: h5py.Group}
+            value = holders.get(type(oid), h5py.Datatype)(oid).attrs[raw]
         else:
             leaves(dtype)
             value, mtype = memory(dtype, tid, shape)
@@ -336,10 +312,12 @@ class _Scanner:
             tuple(self._scales(did, len(shape or ()))),
             self.paths.get(address(tid)) if tid.committed() else None,
             tuple(_text(item[0]) for item in external) if external else _virtual_files(plist, layout),
-            tuple([_text(item[0]), int(item[1]), int(item[2])] for item in external) if external else tuple(_virtual(plist, layout)),
+            tuple([_text(item[0]), int(item[1]), int(item[2])] for item in external)
+            if external
+            else tuple(_virtual(plist, layout)),
             order=order,
         )
-        return self._check(node, did) if self.measure else node
+        return self._measured(node, did) if self.measure else node
 
     def _fill(self, did: Any, plist: Any, dtype: Datatype) -> Json:
         state = plist.fill_value_defined()
@@ -381,46 +359,6 @@ class _Scanner:
             listed = self._attribute(did, b"DIMENSION_LIST", "DIMENSION_LIST").value
             yield from (tuple(item for item in refs if item) for refs in listed[axis:])
 
-    def _check(self, node: ArrayNode, did: Any) -> ArrayNode:
-        """Refuse now what reading would fail on later, and count what no header counts."""
-        for file in node.files:
-            if file != "." and self._inside(file) is None:
-                self.problems.append(Problem(node.path, f"{node.layout} storage in {file!r} lies outside the external roots"))
-                return node
-        handle = Dataset(self.name, node.path, dtype=node.dtype, storage_options=self.storage_options)
-        if node.layout == "external":
-            did.close()  # who opens a dataset first decides where its external files are looked for
-            did = open_dataset(self.file, node.path)
-        try:
-            found = leaves(node.dtype)
-            if node.shape is None or 0 in node.shape:
-                return node
-            where = _stored_element(did, node)
-            if node.layout in ("virtual", "external") or _unusual(node) or variable(node.dtype):
-                handle.read_from(did, tuple(slice(i, i + 1) for i in where))
-            if is_bare(node):
-                return self._bare(node, handle, did)
-            if variable(node.dtype):
-                return _count(node, handle, did, ragged=any(leaf.ragged or leaf.steps[-1:] == ("lengths",) for leaf in found))
-        except (OSError, RuntimeError, ValueError, TypeError, KeyError, H5zError) as error:
-            self.problems.append(Problem(node.path, _reason(error)))
-        return node
-
-
-    def _bare(self, node: ArrayNode, handle: Dataset, did: Any) -> ArrayNode:
-        """What a dimension that is no variable holds all the same, where it is little; a note where it is much."""
-        if node.storage_nbytes == 0:
-            return node
-        if node.storage_nbytes > _LARGEST_CONTENT:
-            self.notes.append(f"{node.path}: the {node.storage_nbytes} bytes of a netCDF dimension without variable are not carried over")
-            return node
-        values = handle.read_from(did, (slice(0, *cast(tuple[int], node.shape)),))
-        return replace(node, content=base64.b64encode(values.tobytes()).decode() if values.any() else None)
-
-
-def _reason(error: BaseException) -> str:
-    return one_line(error) if not isinstance(error, OSError) or isinstance(error, H5zError) else " ".join(str(error).split())
-
 
 def _text(raw: Any) -> str:
     return raw.decode("utf-8", "surrogateescape") if isinstance(raw, bytes) else str(raw)
@@ -453,87 +391,6 @@ def _virtual(plist: Any, layout: str) -> Iterator[list[Any]]:
         yield [*names, *(space_text(space) for space in spaces)]
 
 
-def _unusual(node: ArrayNode) -> bool:
-    return any(f[0] not in _BUILTIN_FILTERS for f in node.filters) or access(node.dtype) != "h5py"
-
-
-def _stored_element(did: Any, node: ArrayNode) -> tuple[int, ...]:
-    """An element of a stored chunk, after checking that each filter that was applied to it is at hand."""
-    origin = (0,) * len(node.shape or ())
-    if node.layout != "chunked" or not node.filters:
-        return origin
-    missing = [(i, f) for i, f in enumerate(node.filters) if not filter_available(f[0])]
-    if did.get_num_chunks() == 0:
-        return origin
-    if missing:
-        masks: set[int] = set()
-        did.chunk_iter(lambda info: masks.add(info.filter_mask) or None)  # type: ignore[func-returns-value]
-        for i, (number, name, _, _) in missing:
-            if any(not mask >> i & 1 for mask in masks):
-                raise UnsupportedError(f"HDF5 filter {number} ({name or 'unnamed'}) is not available here")
-    first = did.get_chunk_info(0).chunk_offset
-    return tuple(map(int, first)) if all(o < n for o, n in zip(first, node.shape or (), strict=True)) else origin
-
-
-def filter_available(number: int) -> bool:
-    """Whether libhdf5 can decode a filter here, with hdf5plugin's filters where that is installed."""
-    if number not in _BUILTIN_FILTERS:
-        try:
-            import hdf5plugin  # noqa: F401
-        except ImportError:
-            pass
-    return bool(h5z.filter_avail(number))
-
-
-def _count(node: ArrayNode, handle: Dataset, did: Any, *, ragged: bool) -> ArrayNode:
-    """Pass over variable-length data in pieces: elements of each row per leaf, and whether all text is UTF-8."""
-    shape = cast(tuple[int, ...], node.shape)
-    strings = any(is_string(p) and cast(dict[str, Any], p)["size"] is None for p in parts(node.dtype))
-    if not ragged and not strings:
-        return node
-    counts: dict[str, list[int]] = {}
-    utf8 = True
-    wanted = leaves(node.dtype)
-    for region in handle.rows(shape):
-        block = handle.read_from(did, region)
-        for leaf in wanted:
-            for row in _rows(block) if leaf.ragged else [block]:
-                values = split(row, leaf.steps)
-                utf8 = utf8 and (leaf.dtype != "string" or not _has_surrogates(values))
-                if leaf.ragged:
-                    counts.setdefault("/".join(leaf.steps), []).append(len(values))
-    return replace(node, counts=counts, utf8=utf8)
-
-
-def _rows(block: Any) -> Iterator[Any]:
-    if block.ndim == 0:
-        yield block
-    for i in range(len(block) if block.ndim else 0):
-        yield block[i : i + 1]
-
-
-def _has_surrogates(values: Any) -> bool:
-    for item in np.asarray(values, dtype=object).ravel():
-        try:
-            if isinstance(item, bytes):
-                item.decode("utf-8")
-            elif isinstance(item, str):
-                item.encode("utf-8")
-        except UnicodeError:
-            return True
-    return False
-
-
-def main() -> None:
-    """Answer one request (JSON on standard input) with a Tree or an error (JSON on standard output)."""
-    request = json.load(sys.stdin)
-    answer: Callable[[], dict[str, Any]] = lambda: scan(request.pop("path"), **request).to_dict()  # noqa: E731
-    try:
-        document = answer()
-    except H5zError as error:
-        document = {"error": one_line(error), "kind": type(error).__name__}
-    sys.stdout.write(json.dumps(document))
-
-
-if __name__ == "__main__":
-    main()
+def _reason(error: BaseException) -> str:
+    plain = isinstance(error, OSError) and not isinstance(error, H5zError)
+    return " ".join(str(error).split()) if plain else one_line(error)

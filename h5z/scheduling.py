@@ -52,24 +52,30 @@ def _client(scheduler: Any) -> Any | None:
 
 
 def _here(jobs: Sequence[Job], scheduler: str, workers: int, advance: Progress) -> list[Any]:
-    import dask
+    from dask.base import compute
     from dask.callbacks import Callback
+    from dask.delayed import delayed
 
     sizes = {f"h5z-task-{i}": nbytes for i, (_, _, nbytes) in enumerate(jobs)}
-    tasks = [dask.delayed(function, pure=False)(*arguments, dask_key_name=f"h5z-task-{i}") for i, (function, arguments, _) in enumerate(jobs)]
+    tasks = [
+        delayed(function, pure=False)(*arguments, dask_key_name=f"h5z-task-{i}")
+        for i, (function, arguments, _) in enumerate(jobs)
+    ]
 
     def ended(key: Any, *_: Any) -> None:
         advance(sizes.get(key, 0))
 
     keywords = {} if scheduler in ("sync", "synchronous") else {"num_workers": max(1, workers)}
     with Callback(posttask=ended):
-        return list(dask.compute(*tasks, scheduler=scheduler, **keywords))
+        return list(compute(*tasks, scheduler=scheduler, **keywords))
 
 
 def _on_cluster(jobs: Sequence[Job], client: Any, advance: Progress) -> list[Any]:
     from distributed import as_completed
 
-    futures = {client.submit(function, *arguments, pure=False): (i, nbytes) for i, (function, arguments, nbytes) in enumerate(jobs)}
+    futures = {
+        client.submit(function, *arguments, pure=False): (i, nbytes) for i, (function, arguments, nbytes) in enumerate(jobs)
+    }
     results: list[Any] = [None] * len(jobs)
     for future in as_completed(list(futures)):
         number, nbytes = futures[future]

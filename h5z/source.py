@@ -267,7 +267,7 @@ class SourceArray:
 
     @cached_property
     def dtype(self) -> np.dtype[Any]:
-        """numpy's dtype of what is read; text is objects."""
+        """Numpy's dtype of what is read; text is objects."""
         return np.dtype(object) if isinstance(self.leaf.dtype, str) else self.leaf.dtype
 
     @property
@@ -299,13 +299,15 @@ class SourceArray:
             rows = self.dataset.read(region[:rank])
             values = split(rows, self.leaf.steps)
             if self.leaf.extra and region[rank:] != tuple(slice(0, n) for n in self.leaf.extra):
-                values = np.asarray(values)[(..., *region[rank:])]
+                values = np.asarray(values)[cast(Any, (..., *region[rank:]))]
         return self._carry(values, region)
 
     def _padded(self, region: Region) -> Any:
         """A region of an array that netCDF-4 shows longer than it is stored: fill values past its end."""
         stored = tuple(slice(s.start, max(s.start, min(s.stop, n))) for s, n in zip(region, self.source_shape, strict=True))
-        empty: Any = ("" if self.leaf.dtype == "string" else b"") if isinstance(self.leaf.dtype, str) else np.zeros((), self.dtype)
+        empty: Any = (
+            ("" if self.leaf.dtype == "string" else b"") if isinstance(self.leaf.dtype, str) else np.zeros((), self.dtype)
+        )
         out = np.full(region_shape(region), empty if self.fill is None else self.fill, self.dtype)
         if all(s.start < s.stop for s in stored):
             exact = SourceArray(self.dataset, self.leaf, self.source_shape, source_shape=self.source_shape)
@@ -363,4 +365,11 @@ def lazy_array(source: SourceArray, chunks: tuple[int, ...], name: str | None = 
     """A dask array over a source: one block per chunk, each read by a handle without open files."""
     import dask.array as da
 
-    return da.from_array(source, chunks=chunks, name=name or True, asarray=False, inline_array=True, meta=np.empty((0,) * source.ndim, source.dtype))
+    return da.from_array(
+        source,
+        chunks=chunks,
+        name=name or True,
+        asarray=False,
+        inline_array=True,
+        meta=np.empty((0,) * source.ndim, source.dtype),
+    )

@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 import uuid
-import warnings
 from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,26 +19,28 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-import zarr
 from zarr.abc.store import Store
 from zarr.buffer import default_buffer_prototype
 from zarr.core.sync import sync
-from zarr.dtype import VariableLengthBytes, VariableLengthUTF8, ZDType, parse_dtype
-from zarr.storage import FsspecStore, LocalStore, StorePath
+from zarr.storage import FsspecStore, LocalStore
 
-from h5z.attributes import number
-from h5z.codecs import to_v2
-from h5z.errors import H5zError, PlanError, TargetError, TargetExistsError, TransientError, UnfinishedTargetError, one_line
-from h5z.grid import Region
+from h5z.documents import consolidated, dump, plan_documents
+from h5z.errors import (
+    H5zError,
+    PlanError,
+    TargetError,
+    TargetExistsError,
+    TransientError,
+    UnfinishedTargetError,
+    one_line,
+)
 from h5z.nodes import Json
-from h5z.plan import FORMAT, ArrayPlan, Plan
+from h5z.plan import Plan
 
 _MARK = ".h5z"
 _NEW = f"{_MARK}/new/"
 _CONCURRENCY = 32
 ROOT_DOCUMENTS = ("zarr.json", ".zgroup", ".zattrs", ".zmetadata", ".zarray")
-Documents = dict[str, dict[str, Json]]
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class Target:
             return self.where
         if "://" not in self.where:
             return LocalStore(self.where)
-        with _reaching(self.name):
+        with reaching(self.name):
             return cast(Store, FsspecStore.from_url(self.where, storage_options=self.storage_options))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -95,9 +96,9 @@ class Target:
 
     def get(self, key: str) -> bytes | None:
         """Read one object, None if it is not there."""
-        with _reaching(f"{self.name}/{key}"):
+        with reaching(f"{self.name}/{key}"):
             found = sync(self.store.get(self.prefix + key, default_buffer_prototype()))
-            return None if found is None else cast(bytes, found.to_bytes())
+            return None if found is None else found.to_bytes()
 
     def put(self, objects: Mapping[str, bytes]) -> None:
         """Write objects, each whole and atomically, some at a time together."""
@@ -112,16 +113,16 @@ class Target:
 
             await asyncio.gather(*(one(key, value) for key, value in objects.items()))
 
-        with _reaching(self.name):
+        with reaching(self.name):
             sync(write())
 
-    def keys(self, below: str = "") -> list[str]:
+    def listing(self, below: str = "") -> list[str]:
         """Keys below a prefix, relative to the target."""
 
         async def collect() -> list[str]:
             return [key async for key in self.store.list_prefix(self.prefix + below)]
 
-        with _reaching(self.name):
+        with reaching(self.name):
             return [key[len(self.prefix) :] for key in sync(collect())]
 
     def delete(self, keys: Iterable[str]) -> None:
@@ -130,7 +131,7 @@ class Target:
         async def remove() -> None:
             await asyncio.gather(*(self.store.delete(self.prefix + key) for key in keys))
 
-        with _reaching(self.name):
+        with reaching(self.name):
             sync(remove())
 
     def clear(self, below: str = "") -> None:
@@ -139,14 +140,14 @@ class Target:
         if folder is not None:
             shutil.rmtree(folder / (self.prefix + below), ignore_errors=True)
         else:
-            self.delete(self.keys(below))
+            self.delete(self.listing(below))
 
     def exists(self) -> bool:
         """Whether there is anything at the target's place."""
         folder = self.path
         if folder is not None:
             return folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir())))
-        with _reaching(self.name):
+        with reaching(self.name):
             return not sync(self.store.is_empty(self.prefix.rstrip("/")))
 
     def root(self) -> dict[str, Json] | None:
@@ -165,8 +166,10 @@ class Target:
 
     def done(self) -> dict[int, dict[str, Json]]:
         """What the tasks of an unfinished run recorded when they ended, by number."""
-        keys = self.keys(f"{_MARK}/done/")
-        return {int(key.rpartition("/")[2]): json.loads(self.get(key) or b"{}") for key in keys if key.rpartition("/")[2].isdigit()}
+        keys = self.listing(f"{_MARK}/done/")
+        return {
+            int(key.rpartition("/")[2]): json.loads(self.get(key) or b"{}") for key in keys if key.rpartition("/")[2].isdigit()
+        }
 
     def mark_done(self, number: int, record: dict[str, Json]) -> None:
         """Record that a task has ended."""
@@ -174,13 +177,13 @@ class Target:
 
 
 @contextmanager
-def _reaching(name: str) -> Any:
+def reaching(name: str) -> Any:
     """Turn what a store raises into a `TargetError` or, where it may pass, a `TransientError`."""
     try:
         yield
     except H5zError:
         raise
-    except (ConnectionError, TimeoutError, asyncio.TimeoutError) as error:
+    except (ConnectionError, TimeoutError) as error:
         raise TransientError(f"{name}: the store did not answer ({one_line(error)})") from None
     except (OSError, ValueError, ImportError) as error:
         raise TargetError(f"{name}: cannot be read or written ({one_line(error)})") from None
@@ -234,7 +237,9 @@ def _check_place(target: Target, plan: Plan) -> None:
 
 def _refuse(target: Target, root: dict[str, Json] | None, overwrite: bool) -> None:
     if root is None and target.get(".zarray") is None:
-        raise TargetExistsError(f"{target.name}: expected nothing, or a Zarr hierarchy; found other data, which is never overwritten")
+        raise TargetExistsError(
+            f"{target.name}: expected nothing, or a Zarr hierarchy; found other data, which is never overwritten"
+        )
     if not overwrite:
         ours = root is not None and _fingerprint(root) is not None
         found = "another migration's result, or that of a source or policy since changed" if ours else "a Zarr hierarchy"
@@ -268,7 +273,7 @@ def _create(target: Target, plan: Plan) -> None:
     text = json.dumps(plan.to_dict(), sort_keys=True)
     target.put({f"{_MARK}/plan.json": text.encode("utf-8", "surrogatepass")})
     documents = plan_documents(plan)
-    target.put({key: _dump(value) for key, value in documents.items() if "/" in key})
+    target.put({key: dump(value) for key, value in documents.items() if "/" in key})
 
 
 def _check_case(folder: Path, plan: Plan) -> None:
@@ -323,17 +328,9 @@ def _commit(target: Target) -> None:
     documents = plan_documents(plan)
     root = {key: value for key, value in documents.items() if "/" not in key}
     if plan.policy.consolidate:
-        root |= _consolidated(plan, documents)
+        root |= consolidated(plan, documents)
     for key in sorted(root, key=("zarr.json", ".zgroup", ".zmetadata", ".zattrs").index, reverse=True):
-        target.put({key: _dump(root[key])})
-
-
-def _consolidated(plan: Plan, documents: Documents) -> Documents:
-    if plan.policy.zarr_format == 2:
-        return {".zmetadata": {"zarr_consolidated_format": 1, "metadata": dict(sorted(documents.items()))}}
-    inner = {key.removesuffix("/zarr.json"): value for key, value in sorted(documents.items()) if "/" in key}
-    whole = {"kind": "inline", "must_understand": False, "metadata": inner}
-    return {"zarr.json": {**documents["zarr.json"], "consolidated_metadata": whole}}
+        target.put({key: dump(root[key])})
 
 
 def _swap(target: Target, new: Target) -> None:
@@ -346,183 +343,7 @@ def _swap(target: Target, new: Target) -> None:
         shutil.rmtree(aside, ignore_errors=True)
         return
     target.delete([key for key in ROOT_DOCUMENTS if target.get(key) is not None])
-    target.delete([key for key in target.keys() if not key.startswith(f"{_MARK}/")])
-    keys = [key for key in new.keys() if not key.startswith(f"{_MARK}/")]
+    target.delete([key for key in target.listing() if not key.startswith(f"{_MARK}/")])
+    keys = [key for key in new.listing() if not key.startswith(f"{_MARK}/")]
     for key in sorted(keys, key=lambda key: key in ROOT_DOCUMENTS):
         target.put({key: cast(bytes, new.get(key))})
-
-
-def _dump(document: dict[str, Json]) -> bytes:
-    """Strict JSON, one form for the same document."""
-    return json.dumps(document, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False).encode()
-
-
-def plan_documents(plan: Plan) -> Documents:
-    """Every metadata document of a plan's target, by key."""
-    out: Documents = {}
-    for path, attributes in plan.groups.items():
-        shown = _root_attributes(plan, attributes) if path == "" else attributes
-        _add(out, path, {"node_type": "group"}, shown, plan.policy.zarr_format)
-    for array in plan.arrays:
-        document = array_document(array, plan.policy.zarr_format)
-        attributes = document.pop("attributes")
-        _add(out, array.path, document, attributes, plan.policy.zarr_format)
-    return out
-
-
-def _add(out: Documents, path: str, document: dict[str, Json], attributes: dict[str, Json], zarr_format: int) -> None:
-    place = f"{path.lstrip('/')}/" if path else ""
-    if zarr_format == 3:
-        out[f"{place}zarr.json"] = {"zarr_format": 3, **document, "attributes": attributes}
-        return
-    kind = document.pop("node_type")
-    out[f"{place}.z{kind}"] = {"zarr_format": 2, **document}
-    if attributes:
-        out[f"{place}.zattrs"] = attributes
-
-
-def _root_attributes(plan: Plan, attributes: dict[str, Json]) -> dict[str, Json]:
-    identity = {"name": os.path.basename(plan.source), "size": plan.size, "mtime_ns": plan.mtime_ns}
-    commit = {"format": FORMAT, "fingerprint": plan.fingerprint, "source": identity, "policy": plan.policy.to_dict()}
-    if plan.not_carried:
-        commit["not_carried"] = [problem.to_dict() for problem in plan.not_carried]
-    return {**attributes, "h5z": {**cast(dict[str, Json], attributes.get("h5z", {})), **commit}}
-
-
-def array_document(array: ArrayPlan, zarr_format: int) -> dict[str, Json]:
-    """An array's Zarr metadata, attributes included."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # data types that zarr-python stores but the specification has not named yet
-        dtype = _zarr_dtype(array, zarr_format)
-        fill = _fill_json(array, dtype, zarr_format)
-        kind = dtype.to_json(zarr_format=cast(Any, zarr_format))
-    if zarr_format == 2:
-        return _v2(array, cast(dict[str, Any], kind)["name"], fill)
-    codecs: list[Any] = [_serializer(array), *array.codecs]
-    if array.shards:
-        index = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
-        inner = {"chunk_shape": list(array.chunks), "codecs": codecs, "index_codecs": index, "index_location": "end"}
-        codecs = [{"name": "sharding_indexed", "configuration": inner}]
-    return {
-        "node_type": "array",
-        "shape": list(array.shape),
-        "data_type": kind,
-        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(array.unit)}},
-        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
-        "fill_value": fill,
-        "codecs": codecs,
-        "dimension_names": list(array.names),
-        "storage_transformers": [],
-        "attributes": array.attributes,
-    }
-
-
-def _v2(array: ArrayPlan, kind: Json, fill: Json) -> dict[str, Json]:
-    filters, compressor = to_v2(list(array.codecs))
-    if array.is_text:
-        filters = [{"id": "vlen-utf8" if array.dtype == "string" else "vlen-bytes"}, *(filters or [])]
-    return {
-        "node_type": "array",
-        "shape": list(array.shape),
-        "chunks": list(array.chunks),
-        "dtype": kind,
-        "fill_value": fill,
-        "order": "C",
-        "filters": filters,
-        "compressor": compressor,
-        "dimension_separator": ".",
-        "attributes": {**array.attributes, "_ARRAY_DIMENSIONS": list(array.names)},
-    }
-
-
-def _zarr_dtype(array: ArrayPlan, zarr_format: int) -> ZDType[Any, Any]:
-    if array.is_text:
-        return VariableLengthUTF8() if array.dtype == "string" else VariableLengthBytes()
-    return parse_dtype(array.leaf().dtype, zarr_format=cast(Any, zarr_format))
-
-
-def _serializer(array: ArrayPlan) -> dict[str, Json]:
-    if array.is_text:
-        return {"name": "vlen-utf8" if array.dtype == "string" else "vlen-bytes"}
-    dtype = cast("np.dtype[Any]", array.leaf().dtype)
-    if dtype.itemsize == 1 or dtype.kind in "SV" and not dtype.names:
-        return {"name": "bytes"}
-    return {"name": "bytes", "configuration": {"endian": "big" if dtype.byteorder == ">" else "little"}}
-
-
-def _fill_json(array: ArrayPlan, dtype: ZDType[Any, Any], zarr_format: int) -> Json:
-    fill = array.fill_scalar()
-    if fill is None:
-        if zarr_format == 2:
-            return None
-        fill = "" if array.dtype == "string" else b"" if array.dtype == "bytes" else np.zeros((), array.leaf().dtype)[()]
-    kind = np.asarray(fill).dtype.kind
-    if zarr_format == 3 and kind in "fc":  # a NaN keeps its bits, as the specification provides
-        return number(fill) if kind == "f" else [number(fill.real), number(fill.imag)]
-    return cast(Json, dtype.to_json_scalar(fill, zarr_format=cast(Any, zarr_format)))
-
-
-@dataclass(frozen=True)
-class TargetArray:
-    """A picklable handle on one array of a target: reads regions, writes whole write units."""
-
-    target: Target
-    plan: ArrayPlan
-    zarr_format: int
-
-    @cached_property
-    def array(self) -> zarr.Array[Any]:
-        """zarr's own array, made of the planned metadata without reading the store."""
-        document = array_document(self.plan, self.zarr_format)
-        if self.zarr_format == 3:
-            document["zarr_format"] = 3
-        else:
-            document.pop("node_type")
-            document["zarr_format"] = 2
-        with zarr.config.set({"array.write_empty_chunks": True}), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            path = (self.target.prefix + self.plan.path.lstrip("/")).rstrip("/")
-            return zarr.Array.from_dict(StorePath(self.target.store, path), document)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """The fields alone."""
-        return {"target": self.target, "plan": self.plan, "zarr_format": self.zarr_format}
-
-    def read(self, region: Region) -> Any:
-        """Read a region, as zarr decodes it."""
-        with _reaching(f"{self.target.name}{self.plan.path}"):
-            return np.asarray(self.array[region])
-
-    def write(self, region: Region, block: Any) -> int:
-        """Write a region of whole units; returns the units stored, those of fill values alone left out."""
-        stored = 0
-        for index in self.plan.units.overlapping(region):
-            unit = self.plan.units.region(index)
-            values = block[tuple(slice(u.start - r.start, u.stop - r.start) for u, r in zip(unit, region, strict=True))]
-            if not self.plan.dense and self._is_fill(values):
-                continue
-            with _reaching(f"{self.target.name}{self.plan.path}"):
-                self.array[unit if unit else ...] = values
-            stored += 1
-        return stored
-
-    @cached_property
-    def _fill(self) -> Any:
-        fill = self.plan.fill_scalar()
-        if self.plan.is_text:
-            return ("" if self.plan.dtype == "string" else b"") if fill is None else fill
-        dtype = cast("np.dtype[Any]", self.plan.leaf().dtype)
-        return np.zeros((), dtype)[()] if fill is None else np.asarray(fill, dtype)[()]
-
-    def _is_fill(self, values: Any) -> bool:
-        """Whether every element has exactly the fill value's bits."""
-        flat = np.ravel(values)
-        if self.plan.is_text:
-            return all(item == self._fill for item in flat)
-        fill = np.asarray(self._fill, flat.dtype)
-        if flat.size and flat[:1].tobytes() != fill.tobytes():
-            return False
-        kind = np.dtype(f"u{flat.dtype.itemsize}") if flat.dtype.itemsize in (1, 2, 4, 8) else None
-        if kind is None:
-            return flat.tobytes() == fill.tobytes() * flat.size
-        return bool((np.ascontiguousarray(flat).view(kind) == fill.view(kind)).all())

@@ -22,7 +22,8 @@ from h5z.scheduling import run, watching
 from h5z.source import SourceArray
 
 if TYPE_CHECKING:
-    from h5z.target import Target, TargetArray
+    from h5z.target import Target
+    from h5z.units import TargetArray
 
 LEVELS = ("structure", "sample", "full")
 _SAMPLES = 4
@@ -65,7 +66,8 @@ def verify(
     place = Target.of(target, storage_options)
     root = place.root()
     if root is None:
-        raise TargetError(f"{place.name}: expected a finished Zarr hierarchy, found {'an unfinished one' if place.exists() else 'nothing'}")
+        found = "an unfinished one" if place.exists() else "nothing"
+        raise TargetError(f"{place.name}: expected a finished Zarr hierarchy, found {found}")
     record = root.get("h5z")
     if not isinstance(record, dict) or "policy" not in record:
         raise TargetError(f"{place.name}: expected a target of h5z, found a Zarr hierarchy without its record")
@@ -111,7 +113,7 @@ def check(
         Decoded bytes compared.
     """
     from h5z.convert import source_array
-    from h5z.target import TargetArray
+    from h5z.units import TargetArray
 
     found = list(_structure(made, place, finished))
     broken = {difference.path for difference in found}
@@ -158,7 +160,7 @@ def _pieces(made: Plan, level: str) -> Iterator[tuple[ArrayPlan, list[Region]]]:
 
 def _structure(made: Plan, place: Target, finished: bool) -> Iterator[Difference]:
     """Every metadata document that is not as planned; of an unfinished target all but the root's."""
-    from h5z.target import plan_documents
+    from h5z.documents import plan_documents
 
     for key, expected in plan_documents(made).items():
         if "/" not in key and not finished:
@@ -201,7 +203,7 @@ def compare(source: SourceArray, target: TargetArray, regions: tuple[Region, ...
             found = target.read(region)
         except H5zError as error:
             return Difference(target.plan.path, f"region {_where(region)}", "readable", one_line(error))
-        except Exception as error:  # noqa: BLE001  a decoder may raise anything on damaged bytes
+        except Exception as error:  # a decoder may raise anything on damaged bytes
             return Difference(target.plan.path, f"region {_where(region)}", "readable", one_line(error))
         place = first_difference(expected, found)
         if place is not None:
@@ -235,5 +237,5 @@ def first_difference(expected: Any, found: Any) -> tuple[int, ...] | None:
         unequal = (a.reshape(-1).view(np.uint8) != b.reshape(-1).view(np.uint8)).reshape(-1, width).any(axis=1)
     if not unequal.any():
         return None
-    return tuple(int(i) for i in np.unravel_index(int(unequal.argmax()), expected.shape))
-
+    index = np.unravel_index(int(unequal.argmax()), expected.shape)
+    return tuple(map(int, index))

@@ -1,0 +1,93 @@
+"""How arrays are cut: chunks and shards from source and policy, blocks from the memory given; arithmetic only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import cast
+
+import numpy as np
+
+from h5z.errors import PlanError
+from h5z.grid import grow
+from h5z.nodes import ArrayNode, Shape
+from h5z.plan import BLOCK_NBYTES, MIB, ArrayPlan, task_nbytes
+from h5z.policy import Policy
+
+STORED_NBYTES = 4 * MIB  # what an automatic chunk aims at, encoded
+LARGEST_CHUNK_NBYTES = 32 * MIB  # and its largest decoded size
+SHARD_NBYTES = 64 * MIB
+DEFAULT_MEMORY = 1 << 30
+
+
+def zip_own(chunks: Shape, shape: Shape, own: Shape | None) -> Iterator[tuple[int, int, int]]:
+    """Per axis: chunk, length, and the source's own chunk."""
+    return zip(chunks, shape, own + chunks[len(own) :] if own else chunks, strict=True)
+
+
+def auto_chunks(node: ArrayNode, own: Shape | None, shape: Shape, itemsize: int) -> Shape:
+    """Near the source's chunks, of a few MiB encoded: joined where they are small, cut only where they are huge."""
+    size = math.prod(shape) * itemsize
+    if not shape or size == 0:
+        return tuple(1 for _ in shape)
+    ratio = min(1.0, max(0.05, node.storage_nbytes / size)) if node.storage_nbytes and node.filters else 1.0
+    limit = max(1, int(min(STORED_NBYTES / ratio, LARGEST_CHUNK_NBYTES)) // itemsize)
+    if own is None:
+        return grow((1,) * len(shape), shape, limit)
+    if math.prod(own) * itemsize > 2 * LARGEST_CHUNK_NBYTES:
+        return grow((1,) * len(shape), tuple(map(min, own, shape)), limit)
+    return widen(own, shape, limit)
+
+
+def widen(cell: Shape, shape: Shape, limit: int) -> Shape:
+    """Double a cell along the axis that is cut most often, as long as it holds no more than `limit` elements.
+
+    >>> widen((16, 128, 128), (512, 512, 512), 1 << 20)
+    (64, 128, 128)
+    """
+    out = list(cell)
+    while True:
+        counts = [-(-n // c) for n, c in zip(shape, out, strict=True)]
+        axis = max(range(len(out)), key=lambda i: (counts[i], -i)) if out else 0
+        if not out or counts[axis] < 2 or 2 * math.prod(out) > limit:
+            return tuple(out)
+        out[axis] *= 2
+
+
+def marks(counts: list[int], step: int) -> tuple[tuple[int, int], ...]:
+    """Row, and first element of that row, that hold each multiple of `step` elements.
+
+    >>> marks([3, 0, 4], 2)
+    ((0, 0), (0, 0), (2, 3), (2, 3))
+    """
+    ends = np.cumsum(np.asarray(counts, dtype=np.int64))
+    total = int(ends[-1]) if len(ends) else 0
+    starts = np.arange(0, max(total, 1), step)
+    rows = np.minimum(np.searchsorted(ends, starts, side="right"), max(len(ends) - 1, 0))
+    firsts = [int(ends[row - 1]) if row else 0 for row in rows]
+    return tuple((int(row), first) for row, first in zip(rows, firsts, strict=True))
+
+
+def fit_memory(arrays: list[ArrayPlan], policy: Policy, workers: int) -> tuple[list[ArrayPlan], int]:
+    """Blocks as large as serves and memory allows; fewer workers where a single write unit is large.
+
+    Raises
+    ------
+    PlanError
+        If even one worker with the smallest blocks needs more, with the least that would do.
+    """
+    memory = cast(int, policy.memory or DEFAULT_MEMORY)
+    least = max((task_nbytes(array, array.unit) for array in arrays), default=0)
+    if policy.memory is not None and least > memory:
+        worst = max(arrays, key=lambda array: task_nbytes(array, array.unit))
+        raise PlanError(f"memory: {worst.path} needs at least {least} bytes for one of its write units, found {memory}")
+    count = max(1, min(workers, memory // max(least, 1)))
+    out = []
+    for array in arrays:
+        rank = len(array.source_shape)
+        align = array.source_chunks + array.extra if array.source_chunks and not array.ragged and rank else None
+        limit = min(BLOCK_NBYTES, max(0, memory // count - task_nbytes(array, (0,))) // 4)
+        block = grow(array.unit, array.shape, max(1, limit // array.itemsize), align)
+        out.append(replace(array, block=block))
+    return out, count

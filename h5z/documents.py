@@ -1,0 +1,137 @@
+"""A plan's Zarr metadata documents, by key; no I/O."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from typing import Any, cast
+
+import numpy as np
+from zarr.dtype import VariableLengthBytes, VariableLengthUTF8, ZDType, parse_dtype
+
+from h5z.attributes import number
+from h5z.codecs import to_v2
+from h5z.nodes import Json
+from h5z.plan import FORMAT, ArrayPlan, Plan
+
+Documents = dict[str, dict[str, Json]]
+
+
+def dump(document: dict[str, Json]) -> bytes:
+    """Strict JSON, one form for the same document."""
+    return json.dumps(document, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False).encode()
+
+
+def plan_documents(plan: Plan) -> Documents:
+    """Every metadata document of a plan's target, by key."""
+    out: Documents = {}
+    for path, attributes in plan.groups.items():
+        shown = _root_attributes(plan, attributes) if path == "" else attributes
+        _add(out, path, {"node_type": "group"}, shown, plan.policy.zarr_format)
+    for array in plan.arrays:
+        document = array_document(array, plan.policy.zarr_format)
+        attributes = document.pop("attributes")
+        _add(out, array.path, document, attributes, plan.policy.zarr_format)
+    return out
+
+
+def _add(out: Documents, path: str, document: dict[str, Json], attributes: dict[str, Json], zarr_format: int) -> None:
+    place = f"{path.lstrip('/')}/" if path else ""
+    if zarr_format == 3:
+        out[f"{place}zarr.json"] = {"zarr_format": 3, **document, "attributes": attributes}
+        return
+    kind = document.pop("node_type")
+    out[f"{place}.z{kind}"] = {"zarr_format": 2, **document}
+    if attributes:
+        out[f"{place}.zattrs"] = attributes
+
+
+def _root_attributes(plan: Plan, attributes: dict[str, Json]) -> dict[str, Json]:
+    identity = {"name": os.path.basename(plan.source), "size": plan.size, "mtime_ns": plan.mtime_ns}
+    commit = {"format": FORMAT, "fingerprint": plan.fingerprint, "source": identity, "policy": plan.policy.to_dict()}
+    if plan.not_carried:
+        commit["not_carried"] = [problem.to_dict() for problem in plan.not_carried]
+    return {**attributes, "h5z": {**cast(dict[str, Json], attributes.get("h5z", {})), **commit}}
+
+
+def array_document(array: ArrayPlan, zarr_format: int) -> dict[str, Json]:
+    """An array's Zarr metadata, attributes included."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # data types that zarr-python stores but the specification has not named yet
+        dtype = _zarr_dtype(array, zarr_format)
+        fill = _fill_json(array, dtype, zarr_format)
+        kind = dtype.to_json(zarr_format=cast(Any, zarr_format))
+    if zarr_format == 2:
+        return _v2(array, cast(dict[str, Any], kind)["name"], fill)
+    codecs: list[Any] = [_serializer(array), *array.codecs]
+    if array.shards:
+        index = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
+        inner = {"chunk_shape": list(array.chunks), "codecs": codecs, "index_codecs": index, "index_location": "end"}
+        codecs = [{"name": "sharding_indexed", "configuration": inner}]
+    return {
+        "node_type": "array",
+        "shape": list(array.shape),
+        "data_type": kind,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(array.unit)}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "fill_value": fill,
+        "codecs": codecs,
+        "dimension_names": list(array.names),
+        "storage_transformers": [],
+        "attributes": array.attributes,
+    }
+
+
+def _v2(array: ArrayPlan, kind: Json, fill: Json) -> dict[str, Json]:
+    filters, compressor = to_v2(list(array.codecs))
+    if array.is_text:
+        filters = [{"id": "vlen-utf8" if array.dtype == "string" else "vlen-bytes"}, *(filters or [])]
+    return {
+        "node_type": "array",
+        "shape": list(array.shape),
+        "chunks": list(array.chunks),
+        "dtype": kind,
+        "fill_value": fill,
+        "order": "C",
+        "filters": filters,
+        "compressor": compressor,
+        "dimension_separator": ".",
+        "attributes": {**array.attributes, "_ARRAY_DIMENSIONS": list(array.names)},
+    }
+
+
+def _zarr_dtype(array: ArrayPlan, zarr_format: int) -> ZDType[Any, Any]:
+    if array.is_text:
+        return VariableLengthUTF8() if array.dtype == "string" else VariableLengthBytes()
+    return parse_dtype(array.leaf().dtype, zarr_format=cast(Any, zarr_format))
+
+
+def _serializer(array: ArrayPlan) -> dict[str, Json]:
+    if array.is_text:
+        return {"name": "vlen-utf8" if array.dtype == "string" else "vlen-bytes"}
+    dtype = cast("np.dtype[Any]", array.leaf().dtype)
+    if dtype.itemsize == 1 or (dtype.kind in "SV" and not dtype.names):
+        return {"name": "bytes"}
+    return {"name": "bytes", "configuration": {"endian": "big" if dtype.byteorder == ">" else "little"}}
+
+
+def _fill_json(array: ArrayPlan, dtype: ZDType[Any, Any], zarr_format: int) -> Json:
+    fill = array.fill_scalar()
+    if fill is None:
+        if zarr_format == 2:
+            return None
+        fill = "" if array.dtype == "string" else b"" if array.dtype == "bytes" else np.zeros((), array.leaf().dtype)[()]
+    kind = np.asarray(fill).dtype.kind
+    if zarr_format == 3 and kind in "fc":  # a NaN keeps its bits, as the specification provides
+        return number(fill) if kind == "f" else [number(fill.real), number(fill.imag)]
+    return cast(Json, dtype.to_json_scalar(fill, zarr_format=cast(Any, zarr_format)))
+
+
+def consolidated(plan: Plan, documents: Documents) -> Documents:
+    """The root's documents that carry a copy of all others'."""
+    if plan.policy.zarr_format == 2:
+        return {".zmetadata": {"zarr_consolidated_format": 1, "metadata": dict(sorted(documents.items()))}}
+    inner = {key.removesuffix("/zarr.json"): value for key, value in sorted(documents.items()) if "/" in key}
+    whole = {"kind": "inline", "must_understand": False, "metadata": inner}
+    return {"zarr.json": {**documents["zarr.json"], "consolidated_metadata": whole}}

@@ -1,0 +1,116 @@
+"""What no header says: whether data can be read at all, lengths of sequences, whether text is UTF-8."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, cast
+
+import numpy as np
+from h5py import h5z
+
+from h5z.dimensions import is_bare
+from h5z.dtypes import access, is_string, leaves, parts, variable
+from h5z.errors import UnsupportedError
+from h5z.nodes import ArrayNode
+from h5z.source import Dataset, split
+
+_BUILTIN_FILTERS = range(1, 7)
+LARGEST_CONTENT = 1 << 16
+
+
+def measured(node: ArrayNode, handle: Dataset, did: Any) -> ArrayNode:
+    """Refuse now what reading would fail on later, and count what no header counts.
+
+    Parameters
+    ----------
+    did : h5py.h5d.DatasetID
+        The open dataset.
+
+    Raises
+    ------
+    UnsupportedError
+        If a filter is missing here, or a datatype cannot be read.
+    OSError, RuntimeError, ValueError, TypeError, KeyError
+        What h5py raises on data that cannot be read.
+    """
+    found = leaves(node.dtype)
+    if node.shape is None or 0 in node.shape:
+        return node
+    where = _stored_element(did, node)
+    if node.layout in ("virtual", "external") or _unusual(node) or variable(node.dtype):
+        handle.read_from(did, tuple(slice(i, i + 1) for i in where))
+    if is_bare(node) and 0 < node.storage_nbytes <= LARGEST_CONTENT:
+        values = handle.read_from(did, (slice(0, node.shape[0]),))
+        return replace(node, content=base64.b64encode(values.tobytes()).decode() if values.any() else None)
+    ragged = any(leaf.ragged or leaf.steps[-1:] == ("lengths",) for leaf in found)
+    strings = any(is_string(p) and cast(dict[str, Any], p)["size"] is None for p in parts(node.dtype))
+    return _count(node, handle, did) if ragged or strings else node
+
+
+def _unusual(node: ArrayNode) -> bool:
+    return any(f[0] not in _BUILTIN_FILTERS for f in node.filters) or access(node.dtype) != "h5py"
+
+
+def _stored_element(did: Any, node: ArrayNode) -> tuple[int, ...]:
+    """An element of a stored chunk, after checking that each filter that was applied to it is at hand."""
+    origin = (0,) * len(node.shape or ())
+    if node.layout != "chunked" or not node.filters:
+        return origin
+    missing = [(i, f) for i, f in enumerate(node.filters) if not filter_available(f[0])]
+    if did.get_num_chunks() == 0:
+        return origin
+    if missing:
+        masks: set[int] = set()
+        did.chunk_iter(lambda info: masks.add(info.filter_mask))
+        for i, (number, name, _, _) in missing:
+            if any(not mask >> i & 1 for mask in masks):
+                raise UnsupportedError(f"HDF5 filter {number} ({name or 'unnamed'}) is not available here")
+    first = did.get_chunk_info(0).chunk_offset
+    return tuple(map(int, first)) if all(o < n for o, n in zip(first, node.shape or (), strict=True)) else origin
+
+
+def filter_available(number: int) -> bool:
+    """Whether libhdf5 can decode a filter here, with hdf5plugin's filters where that is installed."""
+    if number not in _BUILTIN_FILTERS:
+        with suppress(ImportError):
+            import hdf5plugin  # noqa: F401
+    return bool(h5z.filter_avail(number))
+
+
+def _count(node: ArrayNode, handle: Dataset, did: Any) -> ArrayNode:
+    """Pass over variable-length data in pieces: elements of each row per leaf, and whether all text is UTF-8."""
+    shape = cast(tuple[int, ...], node.shape)
+    counts: dict[str, list[int]] = {}
+    utf8 = True
+    wanted = leaves(node.dtype)
+    for region in handle.rows(shape):
+        block = handle.read_from(did, region)
+        for leaf in wanted:
+            for row in _rows(block) if leaf.ragged else [block]:
+                values = split(row, leaf.steps)
+                utf8 = utf8 and (leaf.dtype != "string" or not _has_surrogates(values))
+                if leaf.ragged:
+                    counts.setdefault("/".join(leaf.steps), []).append(len(values))
+    return replace(node, counts=counts, utf8=utf8)
+
+
+def _rows(block: Any) -> Iterator[Any]:
+    if block.ndim == 0:
+        yield block
+    for i in range(len(block) if block.ndim else 0):
+        yield block[i : i + 1]
+
+
+def _has_surrogates(values: Any) -> bool:
+    for item in np.asarray(values, dtype=object).ravel():
+        try:
+            if isinstance(item, bytes):
+                item.decode("utf-8")
+            elif isinstance(item, str):
+                item.encode("utf-8")
+        except UnicodeError:
+            return True
+    return False

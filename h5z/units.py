@@ -1,0 +1,83 @@
+"""Whole write units to and from one array of a target."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, cast
+
+import numpy as np
+import zarr
+from zarr.storage import StorePath
+
+from h5z.documents import array_document
+from h5z.grid import Region
+from h5z.plan import ArrayPlan
+from h5z.target import Target, reaching
+
+
+@dataclass(frozen=True)
+class TargetArray:
+    """A picklable handle on one array of a target: reads regions, writes whole write units."""
+
+    target: Target
+    plan: ArrayPlan
+    zarr_format: int
+
+    @cached_property
+    def array(self) -> zarr.Array[Any]:
+        """Zarr's own array, made of the planned metadata without reading the store."""
+        document = array_document(self.plan, self.zarr_format)
+        if self.zarr_format == 3:
+            document["zarr_format"] = 3
+        else:
+            document.pop("node_type")
+            document["zarr_format"] = 2
+        with zarr.config.set({"array.write_empty_chunks": True}), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            path = (self.target.prefix + self.plan.path.lstrip("/")).rstrip("/")
+            return zarr.Array.from_dict(StorePath(self.target.store, path), document)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields alone."""
+        return {"target": self.target, "plan": self.plan, "zarr_format": self.zarr_format}
+
+    def read(self, region: Region) -> Any:
+        """Read a region, as zarr decodes it."""
+        with reaching(f"{self.target.name}{self.plan.path}"):
+            return np.asarray(self.array[region])
+
+    def write(self, region: Region, block: Any) -> int:
+        """Write a region of whole units; returns the units stored, those of fill values alone left out."""
+        stored = 0
+        for index in self.plan.units.overlapping(region):
+            unit = self.plan.units.region(index)
+            values = block[tuple(slice(u.start - r.start, u.stop - r.start) for u, r in zip(unit, region, strict=True))]
+            if not self.plan.dense and self._is_fill(values):
+                continue
+            with reaching(f"{self.target.name}{self.plan.path}"):
+                self.array[unit if unit else ...] = values
+            stored += 1
+        return stored
+
+    @cached_property
+    def _fill(self) -> Any:
+        fill = self.plan.fill_scalar()
+        if self.plan.is_text:
+            return ("" if self.plan.dtype == "string" else b"") if fill is None else fill
+        dtype = cast("np.dtype[Any]", self.plan.leaf().dtype)
+        return np.zeros((), dtype)[()] if fill is None else np.asarray(fill, dtype)[()]
+
+    def _is_fill(self, values: Any) -> bool:
+        """Whether every element has exactly the fill value's bits."""
+        flat = np.ravel(values)
+        if self.plan.is_text:
+            return all(item == self._fill for item in flat)
+        fill = np.asarray(self._fill, flat.dtype)
+        if flat.size and flat[:1].tobytes() != fill.tobytes():
+            return False
+        kind = np.dtype(f"u{flat.dtype.itemsize}") if flat.dtype.itemsize in (1, 2, 4, 8) else None
+        if kind is None:
+            return flat.tobytes() == fill.tobytes() * flat.size
+        return bool((np.ascontiguousarray(flat).view(kind) == fill.view(kind)).all())
