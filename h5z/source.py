@@ -365,11 +365,6 @@ def lazy_array(source: SourceArray, chunks: tuple[int, ...], name: str | None = 
     """A dask array over a source: one block per chunk, each read by a handle without open files."""
     import dask.array as da
 
-    return da.from_array(
-        source,
-        chunks=chunks,
-        name=name or True,
-        asarray=False,
-        inline_array=True,
-        meta=np.empty((0,) * source.ndim, source.dtype),
-    )
+    meta = np.empty((0,) * source.ndim, source.dtype)
+    made: da.Array = da.from_array(source, chunks=chunks, name=name or True, asarray=False, inline_array=True, meta=meta)
+    return made

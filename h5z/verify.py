@@ -237,5 +237,5 @@ def first_difference(expected: Any, found: Any) -> tuple[int, ...] | None:
         unequal = (a.reshape(-1).view(np.uint8) != b.reshape(-1).view(np.uint8)).reshape(-1, width).any(axis=1)
     if not unequal.any():
         return None
-    index = np.unravel_index(int(unequal.argmax()), expected.shape)
-    return tuple(map(int, index))
+    index: tuple[Any, ...] = np.unravel_index(int(unequal.argmax()), expected.shape)
+    return tuple(int(i) for i in index)
