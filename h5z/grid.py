@@ -121,7 +121,7 @@ def grow(unit: tuple[int, ...], shape: tuple[int, ...], limit: int, align: tuple
     >>> grow((4, 4), (100, 100), limit=200, align=(6, 4))
     (12, 16)
     """
-    cell = [max(1, min(u, -(-n // u) * u)) if u else 1 for u, n in zip(unit, shape, strict=True)]
+    cell = list(unit)
     for axis in reversed(range(len(cell))) if align else ():
         multiple = math.lcm(unit[axis], align[axis])  # type: ignore[index]
         whole = -(-shape[axis] // unit[axis]) * unit[axis]

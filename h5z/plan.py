@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import json
 import math
 import os
@@ -18,7 +19,7 @@ from h5z.dtypes import Leaf
 from h5z.grid import ChunkGrid, Region, region_shape
 from h5z.nodes import Datatype, Json, Problem, Record, Shape
 from h5z.policy import Policy
-from h5z.report import plan_html, plan_text
+from h5z.report import size, table_html, table_text
 
 FORMAT = 1
 MIB = 1 << 20
@@ -231,12 +232,36 @@ class Plan(Record):
         if waiting:
             yield Task(number, tuple(waiting))
 
+    def rows(self) -> list[tuple[str, ...]]:
+        """The plan as a table, the first row its head."""
+        rows: list[tuple[str, ...]] = [("array", "shape", "dtype", "chunks", "shards", "codecs", "route", "units", "size")]
+        for array in self.arrays:
+            kind = array.dtype if isinstance(array.dtype, str) else "struct"
+            codecs = "+".join(str(codec["name"]) for codec in array.codecs) or "none"
+            cut = [_times(array.chunks), _times(array.shards) if array.shards else ""]
+            amounts = [str(array.units.size), size(array.nbytes)]
+            rows.append((array.path, _times(array.shape), kind, *cut, codecs, array.route, *amounts))
+        return rows
+
+    def summary(self) -> str:
+        """The plan in one line."""
+        what = f"{len(self.arrays)} arrays, {len(self.groups)} groups, {size(self.nbytes)} decoded"
+        cost = f"at most {self.objects} objects, {self.workers} workers, peak {size(self.peak_nbytes)}"
+        return f"{self.source} -> {self.target}: {what}, {cost} beside the interpreter's base"
+
     def __str__(self) -> str:
-        """The plan as a table."""
-        return plan_text(self)
+        """The plan as a table, with what is not carried over and a summary."""
+        left = [f"not carried over: {problem.path}: {problem.reason}" for problem in self.not_carried]
+        return "\n".join([table_text(self.rows()), *left, *self.notes, self.summary()])
 
     def _repr_html_(self) -> str:
-        return plan_html(self)
+        left = "".join(f"<li>{html.escape(f'{p.path}: {p.reason}')}</li>" for p in self.not_carried)
+        named = f"<p>Not carried over:</p><ul>{left}</ul>" if left else ""
+        return f"<p>{html.escape(self.summary())}</p>{table_html(self.rows())}{named}"
+
+
+def _times(shape: Shape) -> str:
+    return "×".join(map(str, shape)) or "scalar"
 
 
 def task_nbytes(array: ArrayPlan, block: Shape) -> int:

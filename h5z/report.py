@@ -1,16 +1,13 @@
-"""Report: what was done and what fell short, as JSON and as text; and a plan as a table."""
+"""Report: what was done and what fell short, as JSON and as text; tables."""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from h5z.nodes import Problem, Record
-
-if TYPE_CHECKING:
-    from h5z.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -111,41 +108,21 @@ def size(nbytes: int) -> str:
     return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
 
 
-def _rows(plan: Plan) -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = []
-    for array in plan.arrays:
-        codecs = "+".join(str(codec["name"]) for codec in array.codecs) or "none"
-        kind = array.dtype if isinstance(array.dtype, str) else "struct"
-        chunks = "×".join(map(str, array.chunks)) or "scalar"
-        shards = "×".join(map(str, array.shards)) if array.shards else ""
-        shape = "×".join(map(str, array.shape)) or "scalar"
-        rows.append((array.path, shape, kind, chunks, shards, codecs, array.route, str(array.units.size), size(array.nbytes)))
-    return rows
+def table_text(rows: Sequence[tuple[str, ...]]) -> str:
+    """Rows, the first of them the head, in columns.
+
+    >>> print(table_text([("a", "size"), ("/x", "4 B")]))
+    a   size
+    /x  4 B
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)
 
 
-_HEAD = ("array", "shape", "dtype", "chunks", "shards", "codecs", "route", "units", "size")
-
-
-def _summary(plan: Plan) -> str:
-    return (
-        f"{plan.source} -> {plan.target}: {len(plan.arrays)} arrays, {len(plan.groups)} groups, {size(plan.nbytes)} decoded, "
-        f"at most {plan.objects} objects, {plan.workers} workers, peak {size(plan.peak_nbytes)} beside the interpreter's base"
-    )
-
-
-def plan_text(plan: Plan) -> str:
-    """A plan as a table, with what is not carried over and a summary."""
-    rows = [_HEAD, *_rows(plan)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(_HEAD))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    lines += [f"not carried over: {problem.path}: {problem.reason}" for problem in plan.not_carried]
-    return "\n".join([*lines, *plan.notes, _summary(plan)])
-
-
-def plan_html(plan: Plan) -> str:
-    """A plan as an HTML table, for notebooks."""
-    head = "".join(f"<th>{cell}</th>" for cell in _HEAD)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in _rows(plan))
-    left = "".join(f"<li>{html.escape(f'{p.path}: {p.reason}')}</li>" for p in plan.not_carried)
-    named = f"<p>Not carried over:</p><ul>{left}</ul>" if left else ""
-    return f"<p>{html.escape(_summary(plan))}</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{named}"
+def table_html(rows: Sequence[tuple[str, ...]]) -> str:
+    """Rows, the first of them the head, as an HTML table."""
+    head, *body = (tuple(map(html.escape, row)) for row in rows)
+    lines = ["<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in body]
+    columns = "".join(f"<th>{cell}</th>" for cell in head)
+    return f"<table><thead><tr>{columns}</tr></thead><tbody>{''.join(lines)}</tbody></table>"

@@ -225,9 +225,9 @@ def first_difference(expected: Any, found: Any) -> tuple[int, ...] | None:
     True
     """
     if expected.shape != found.shape:
-        return (0,) * expected.ndim
+        return tuple(0 for _ in expected.shape)
     if expected.dtype == object:
-        unequal = np.array([a != b for a, b in zip(expected.ravel(), found.ravel(), strict=True)], bool)
+        unequal: Any = np.array([a != b for a, b in zip(expected.ravel(), found.ravel(), strict=True)], bool)
     else:
         a = np.ascontiguousarray(expected)
         b = np.ascontiguousarray(found if found.dtype == a.dtype else found.astype(a.dtype))
@@ -237,5 +237,5 @@ def first_difference(expected: Any, found: Any) -> tuple[int, ...] | None:
         unequal = (a.reshape(-1).view(np.uint8) != b.reshape(-1).view(np.uint8)).reshape(-1, width).any(axis=1)
     if not unequal.any():
         return None
-    index: tuple[Any, ...] = np.unravel_index(int(unequal.argmax()), expected.shape)
+    index = np.unravel_index(int(unequal.argmax()), expected.shape)
     return tuple(int(i) for i in index)
