@@ -101,9 +101,11 @@ def lazy(source: str | os.PathLike[str], *, storage_options: dict[str, Any] | No
     return out
 
 
-def source_array(made: Plan, array: ArrayPlan, storage_options: dict[str, Any] | None = None) -> SourceArray:
-    """The handle that reads what becomes one planned array."""
-    dataset = Dataset(made.source, array.source, array.whole or array.described, storage_options)
+def source_array(
+    made: Plan, array: ArrayPlan, storage_options: dict[str, Any] | None = None, *, direct: bool = True
+) -> SourceArray:
+    """The handle that reads what becomes one planned array; past libhdf5 where that can be done, or not."""
+    dataset = Dataset(made.source, array.source, array.whole or array.described, storage_options, direct)
     return SourceArray(
         dataset,
         array.leaf(),

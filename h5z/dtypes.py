@@ -257,7 +257,7 @@ def _size(dtype: Datatype) -> int:
 
 def raw_layout(dtype: Datatype) -> np.dtype[Any]:
     """The numpy dtype of a fixed-size datatype's bytes exactly as they lie in the file, padding included."""
-    if isinstance(dtype, dict) and dtype["class"] == "compound":
+    if isinstance(dtype, dict) and class_of(dtype) == "compound":
         members = dtype["members"]
         return np.dtype(
             {

@@ -212,7 +212,7 @@ class _Scanner:
                 return node
         handle = Dataset(self.name, node.path, node.dtype, self.storage_options)
         if node.layout == "external":
-            did.close()  # who opens a dataset first decides where its external files are looked for
+            did.close()
             did = open_dataset(self.file, node.path)
         if is_bare(node) and node.storage_nbytes > LARGEST_CONTENT:
             found = f"{node.storage_nbytes} bytes of a netCDF dimension without variable"

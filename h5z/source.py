@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import h5py
 import numpy as np
-from h5py import h5d, h5o, h5r, h5s
+from h5py import h5d, h5o, h5p, h5r, h5s
 
+from h5z.direct import DirectReader, direct_reader, local_fetch, url_fetch
 from h5z.dtypes import Leaf, access, memory
 from h5z.errors import SourceError, one_line
 from h5z.grid import Region, region_shape
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     import dask.array as da
 
 _OPEN_FILES = 32
+_READERS = 256
 _SLAB_ELEMENTS = 1 << 16
 
 
@@ -77,21 +79,40 @@ def _open_url(name: str, storage_options: dict[str, Any] | None) -> h5py.File:
         raise SourceError(f"{name}: not a readable HDF5 file ({one_line(error)})") from None
 
 
+class _Open:
+    """An open file with the readers of its datasets."""
+
+    def __init__(self, name: str, storage_options: dict[str, Any] | None) -> None:
+        self.file = open_file(name, storage_options)
+        self.fetch = url_fetch(name, storage_options) if "://" in name else local_fetch(self.file)
+        self._readers: OrderedDict[str, DirectReader | None] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def reader(self, path: str, dtype: Datatype) -> DirectReader | None:
+        """The reader of a dataset past libhdf5, made at the first call; None where only libhdf5 can read it."""
+        with self._lock:
+            if path not in self._readers:
+                self._readers[path] = direct_reader(open_dataset(self.file, path), dtype, self.fetch)
+                if len(self._readers) > _READERS:
+                    self._readers.popitem(last=False)
+            return self._readers[path]
+
+
 class _Files:
     """The files that this process read last, open; at most `_OPEN_FILES`, keyed by what they were when opened."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._files: OrderedDict[tuple[Any, ...], h5py.File] = OrderedDict()
+        self._lock = threading.RLock()
+        self._files: OrderedDict[tuple[Any, ...], _Open] = OrderedDict()
 
-    def get(self, name: str, storage_options: dict[str, Any] | None) -> h5py.File:
+    def get(self, name: str, storage_options: dict[str, Any] | None) -> _Open:
         """Return the open file, opening it if it is not, or no longer, the one at that path."""
         key: tuple[Any, ...] = (name,)
         if "://" not in name and os.path.exists(name):
             stat = os.stat(name)
             key = (name, stat.st_mtime_ns, stat.st_size, stat.st_ino)
         with self._lock:
-            file = self._files.pop(key, None) or open_file(name, storage_options)
+            file = self._files.pop(key, None) or _Open(name, storage_options)
             self._files[key] = file
             if len(self._files) > _OPEN_FILES:
                 self._files.popitem(last=False)
@@ -103,17 +124,23 @@ _files = _Files()
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset by file and path, and its described datatype; reads regions of h5py's own values."""
+    """A dataset by file and path, and its described datatype; reads regions.
+
+    Attributes
+    ----------
+    direct : bool
+        Whether to read past libhdf5 where that can be done; verification does not, so that libhdf5 is its witness.
+    """
 
     file: str
     path: str
     dtype: Datatype
     storage_options: dict[str, Any] | None = None
+    direct: bool = True
 
     def open(self) -> Any:
         """Open the dataset: external files and virtual sources are looked for beside the file that names them."""
-        file = _files.get(self.file, self.storage_options)
-        return open_dataset(file, self.path)
+        return open_dataset(_files.get(self.file, self.storage_options).file, self.path)
 
     def read(self, region: Region) -> Any:
         """Read a region; scalars by the empty region.
@@ -124,7 +151,12 @@ class Dataset:
             If HDF5 cannot read it: a corrupt chunk, a failed checksum, a file that vanished.
         """
         with reading(self.file, self.path, region):
-            return self.read_from(self.open(), region)
+            reader = self.reader() if self.direct else None
+            return self.read_from(self.open(), region) if reader is None else reader.read(region)
+
+    def reader(self) -> DirectReader | None:
+        """The reader that goes past libhdf5, or None."""
+        return _files.get(self.file, self.storage_options).reader(self.path, self.dtype)
 
     def read_from(self, did: Any, region: Region) -> Any:
         """Read a region from the open dataset."""
@@ -152,12 +184,17 @@ class Dataset:
 
 
 def open_dataset(file: h5py.File, path: str) -> Any:
-    """Open a dataset with external storage and virtual sources resolved against the folder of its file."""
+    """Open a dataset, its external files looked for in the folder of its own file.
+
+    Who opens such a dataset first decides where they are looked for: nobody else may hold it open.
+    """
     raw = path.encode("utf-8", "surrogateescape")
-    access_list = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
-    folder = os.path.dirname(os.path.abspath(file.filename)) if "://" not in str(file.filename) else ""
-    if folder:
-        access_list.set_efile_prefix(folder.encode())
+    did = h5d.open(file.id, raw)
+    if did.get_create_plist().get_external_count() == 0:
+        return did
+    did.close()
+    access_list = h5p.create(h5p.DATASET_ACCESS)
+    access_list.set_efile_prefix(os.path.dirname(os.path.abspath(file.filename)).encode())
     return h5d.open(file.id, raw, access_list)
 
 
@@ -334,7 +371,7 @@ class SourceArray:
         flat = np.asarray(values, dtype=object).ravel()
         out = np.empty(flat.shape, dtype=object)
         if cast(dict[str, Any], self.leaf.described)["class"] == "reference":
-            fid = _files.get(self.dataset.file, self.dataset.storage_options).id
+            fid = _files.get(self.dataset.file, self.dataset.storage_options).file.id
             out[:] = [reference_text(ref, fid) for ref in flat]
         elif self.leaf.dtype == "bytes":
             out[:] = [item.encode("utf-8", "surrogateescape") if isinstance(item, str) else bytes(item or b"") for item in flat]

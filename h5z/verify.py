@@ -121,7 +121,7 @@ def check(
     for array, pieces in _pieces(made, level) if level != "structure" else ():
         if array.path in broken:
             continue
-        handle = source_array(made, array, source_options)
+        handle = source_array(made, array, source_options, direct=False)
         written = TargetArray(place, array, made.policy.zarr_format)
         for group in _grouped(array, pieces):
             jobs.append((compare, (handle, written, tuple(group)), sum(_nbytes(array, region) for region in group)))

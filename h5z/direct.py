@@ -1,0 +1,212 @@
+"""Reading a dataset's bytes straight from its file: the chunk index once, then pread or ranged requests, off HDF5's lock."""
+
+from __future__ import annotations
+
+import math
+import os
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import h5py
+import numpy as np
+from h5py import h5d, h5i, h5s
+
+from h5z.dtypes import class_of, parts, raw_layout
+from h5z.errors import SourceError
+from h5z.filters import Filter, decodable, decode
+from h5z.grid import ChunkGrid, Region, intersect, region_shape, within
+from h5z.nodes import Datatype
+
+Fetch = Callable[[int, int], bytes]  # (offset, nbytes) -> bytes
+_LARGEST_INDEX = 50_000_000
+_RUNS = 4096  # of contiguous bytes that one read of a region may take; beyond, libhdf5 gathers them better
+_PLAIN = frozenset({"number", "bool", "enum", "complex", "opaque", "bitfield", "time", "compound", "array", "string"})
+
+
+def is_plain(dtype: Datatype) -> bool:
+    """Whether a datatype's bytes in the file are its values, so that no conversion of libhdf5's is needed.
+
+    >>> is_plain("<f4"), is_plain({"class": "vlen", "base": "<i4"})
+    (True, False)
+    """
+    for part in parts(dtype):
+        kind = class_of(part)
+        if kind not in _PLAIN or (
+            kind == "string" and isinstance(part, dict) and (not part["size"] or part["padding"] != "nullpad")
+        ):
+            return False
+        if kind == "complex" and isinstance(part, dict) and part["class"] == "complex" and not isinstance(part["base"], str):
+            return False
+    return True
+
+
+class DirectReader:
+    """Reads regions of one dataset from its file's bytes; values as `raw_layout` has them.
+
+    Attributes
+    ----------
+    offsets, sizes, masks : numpy.ndarray
+        Of each chunk, in C order of the grid: where it lies in the file (-1: not allocated), its bytes there, and which
+        filters it skipped (a bit each).
+    """
+
+    def __init__(self, did: Any, dtype: Datatype, fetch: Fetch) -> None:
+        self.fetch, self.dtype = fetch, raw_layout(dtype)
+        plist = did.get_create_plist()
+        self.shape = tuple(map(int, did.shape))
+        self.filters = tuple(_pipeline(plist))
+        self.offset: int | None = None
+        self.grid: ChunkGrid | None = None
+        self.did = did
+        if plist.get_layout() == h5d.CHUNKED:
+            self.grid = ChunkGrid(self.shape, tuple(map(int, plist.get_chunk())))
+            self.nbytes = math.prod(self.grid.chunks) * self.dtype.itemsize
+            self._index(did, self.grid)
+        else:
+            self.offset = did.get_offset()
+
+    def _index(self, did: Any, grid: ChunkGrid) -> None:
+        found: list[tuple[tuple[int, ...], int, int, int]] = []
+        did.chunk_iter(lambda c: found.append((c.chunk_offset, c.byte_offset, c.size, c.filter_mask)))
+        self.offsets = np.full(grid.size, -1, np.int64)
+        self.sizes = np.zeros(grid.size, np.int64)
+        self.masks = np.zeros(grid.size, np.uint32)
+        if found:
+            places, offsets, sizes, masks = zip(*found, strict=True)
+            index = np.asarray(places, np.int64) // np.asarray(grid.chunks)
+            inside = (index < np.asarray(grid.counts)).all(axis=1)  # chunks past a shrunk array's end may linger
+            numbers = np.ravel_multi_index(tuple(index[inside].T), grid.counts)
+            self.offsets[numbers] = np.asarray(offsets)[inside]
+            self.sizes[numbers] = np.asarray(sizes)[inside]
+            self.masks[numbers] = np.asarray(masks)[inside]
+
+    def read(self, region: Region) -> Any:
+        """Read a region.
+
+        Raises
+        ------
+        SourceError
+            If the file ends too early, or a chunk cannot be decoded.
+        """
+        if self.grid is None:
+            return self._contiguous(region)
+        base, extra = (self.dtype.base, self.dtype.shape)
+        out = np.empty(region_shape(region) + extra, base)
+        for index in self.grid.overlapping(region):
+            cell = self.grid.region(index)
+            shared = intersect(cell, region)
+            number = int(np.ravel_multi_index(index, self.grid.counts)) if index else 0
+            doubtful = self.sizes[number] == self.nbytes and self._cut(cell) and self.filters
+            if self.offsets[number] < 0 or doubtful:
+                out[within(shared, region)] = _through_hdf5(self.did, shared, self.dtype)
+            else:
+                out[within(shared, region)] = self.decoded(number)[within(shared, cell)]
+        return out
+
+    def _cut(self, cell: Region) -> bool:
+        """Whether a chunk reaches past the array's end: HDF5 can leave such a chunk unfiltered, and says so nowhere."""
+        return self.grid is not None and region_shape(cell) != self.grid.chunks
+
+    def decoded(self, number: int) -> Any:
+        """A chunk's values, in the chunk's shape, by its number in C order of the grid."""
+        chunks = self.grid.chunks if self.grid else ()
+        plain = decode(self.stored(number), self.filters, int(self.masks[number]), self.nbytes)
+        return np.frombuffer(plain, self.dtype.base).reshape(chunks + self.dtype.shape)
+
+    def stored(self, number: int) -> bytes:
+        """A chunk's bytes as they lie in the file."""
+        return self.fetch(int(self.offsets[number]), int(self.sizes[number]))
+
+    def _contiguous(self, region: Region) -> Any:
+        if self.offset is None:
+            return _through_hdf5(self.did, region, self.dtype)
+        shape, wanted = self.shape, region_shape(region)
+        whole = len(shape)
+        while whole and wanted[whole - 1] == shape[whole - 1]:
+            whole -= 1
+        whole = max(whole - 1, 0)  # axes before this one are walked, those from it on lie together
+        if math.prod(wanted[:whole]) > _RUNS:
+            return _through_hdf5(self.did, region, self.dtype)
+        itemsize = self.dtype.itemsize
+        strides = [math.prod(shape[i + 1 :]) * itemsize for i in range(len(shape))]
+        start = self.offset + sum(s.start * stride for s, stride in zip(region, strides, strict=True))
+        run = math.prod(wanted[whole:]) * itemsize
+        pieces = [
+            self.fetch(start + sum(i * stride for i, stride in zip(index, strides, strict=False)), run)
+            for index in np.ndindex(*wanted[:whole])
+        ]
+        raw = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return np.frombuffer(raw, self.dtype.base).reshape(wanted + self.dtype.shape)
+
+
+def _pipeline(plist: Any) -> list[Filter]:
+    found = (plist.get_filter(i) for i in range(plist.get_nfilters()))
+    return [(int(number), name.decode("latin-1"), int(flags), tuple(map(int, options))) for number, flags, options, name in found]
+
+
+def _through_hdf5(did: Any, region: Region, dtype: np.dtype[Any]) -> Any:
+    """The same bytes through libhdf5, without conversion: fill values of chunks that are not there, and oddities."""
+    out = np.empty(region_shape(region), dtype)
+    space = did.get_space()
+    if region:
+        space.select_hyperslab(tuple(s.start for s in region), region_shape(region))
+    did.read(h5s.create_simple(region_shape(region)) if region else h5s.ALL, space if region else h5s.ALL, out, did.get_type())
+    return out
+
+
+def direct_reader(did: Any, dtype: Datatype, fetch: Fetch) -> DirectReader | None:
+    """A reader for a dataset, or None where only libhdf5 can read it."""
+    plist = did.get_create_plist()
+    layout = plist.get_layout()
+    if layout not in (h5d.CHUNKED, h5d.CONTIGUOUS) or plist.get_external_count() or did.shape is None or 0 in did.shape:
+        return None
+    if not is_plain(dtype) or not decodable(_pipeline(plist)):
+        return None
+    if layout == h5d.CHUNKED and (_misindexed(did) or ChunkGrid(did.shape, plist.get_chunk()).size > _LARGEST_INDEX):
+        return None
+    return DirectReader(did, dtype, fetch)
+
+
+def _misindexed(did: Any) -> bool:
+    """Whether libhdf5 (2.0) tells wrong places of chunks.
+
+    It does of an extensible array, of which one axis but not the first is unlimited; superblock 3 and later have such.
+    """
+    limits = did.get_space().get_simple_extent_dims(True)
+    unlimited = [axis for axis, limit in enumerate(limits) if limit == h5s.UNLIMITED]
+    superblock = h5i.get_file_id(did).get_create_plist().get_version()[0]
+    return len(unlimited) == 1 and unlimited != [0] and superblock >= 3
+
+
+def url_fetch(name: str, storage_options: dict[str, Any] | None) -> Fetch:
+    """Read a remote file's bytes by ranged requests, through fsspec."""
+    from fsspec.core import url_to_fs
+
+    filesystem, path = url_to_fs(name, **(storage_options or {}))
+
+    def fetch(offset: int, nbytes: int) -> bytes:
+        found: bytes = filesystem.cat_file(path, start=offset, end=offset + nbytes)
+        if len(found) != nbytes:
+            raise SourceError(f"{name}: expected {nbytes} bytes at {offset}, found {len(found)}")
+        return found
+
+    return fetch
+
+
+def local_fetch(file: h5py.File) -> Fetch:
+    """Read a local file's bytes by `os.pread`; closed with the file object."""
+    name = file.filename
+    fd = os.open(name, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    weakref.finalize(file, os.close, fd)
+
+    def fetch(offset: int, nbytes: int) -> bytes:
+        found = os.pread(fd, nbytes, offset)
+        while len(found) < nbytes:
+            more = os.pread(fd, nbytes - len(found), offset + len(found))
+            if not more:
+                raise SourceError(f"{name}: expected {nbytes} bytes at {offset}, found the file's end after {len(found)}")
+            found += more
+        return found
+
+    return fetch
