@@ -6,8 +6,10 @@ they encode. Zarr v2's ``filters`` and ``compressor`` are made from it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+import numcodecs
 
 from h5z.errors import PlanError
 from h5z.nodes import Json
@@ -163,3 +165,26 @@ def to_v2(chain: Chain) -> tuple[list[dict[str, Any]] | None, dict[str, Any] | N
             config["shuffle"] = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}[config["shuffle"]]
         configs.append({"id": name, **config})
     return (configs[:-1] or None, configs[-1]) if configs else (None, None)
+
+
+def encoder(chain: Sequence[dict[str, Any]]) -> Callable[[Any], Any] | None:
+    r"""A function that encodes a contiguous array's bytes as Zarr's codec pipeline would; None where only that can.
+
+    >>> encoder(parse("gzip:1"))(b"abc")[:2], encoder([{"name": "transpose", "configuration": {}}])
+    (b'\x1f\x8b', None)
+    """
+    steps = []
+    for document in chain:
+        name, config = document["name"], dict(document["configuration"])
+        if name not in ("zstd", "gzip", "blosc") and not name.startswith("numcodecs."):
+            return None
+        if name == "blosc":
+            config["shuffle"] = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}[config["shuffle"]]
+        steps.append(numcodecs.get_codec({"id": name.removeprefix("numcodecs."), **config}))
+
+    def encode(data: Any) -> Any:
+        for step in steps:
+            data = step.encode(data)
+        return data
+
+    return encode

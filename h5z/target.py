@@ -100,21 +100,29 @@ class Target:
             found = sync(self.store.get(self.prefix + key, default_buffer_prototype()))
             return None if found is None else found.to_bytes()
 
-    def put(self, objects: Mapping[str, bytes]) -> None:
-        """Write objects, each whole and atomically, some at a time together."""
+    def put(self, objects: Mapping[str, Any]) -> None:
+        """Write objects (bytes by key), each whole and atomically."""
+        with reaching(self.name):
+            folder = self.path
+            if folder is not None:
+                for key, value in objects.items():
+                    _write_whole(folder / self.prefix, key, value)
+            else:
+                self._put_remote(objects)
+
+    def _put_remote(self, objects: Mapping[str, Any]) -> None:
         make = default_buffer_prototype().buffer.from_bytes
 
         async def write() -> None:
             gate = asyncio.Semaphore(_CONCURRENCY)
 
-            async def one(key: str, value: bytes) -> None:
+            async def one(key: str, value: Any) -> None:
                 async with gate:
-                    await self.store.set(self.prefix + key, make(value))
+                    await self.store.set(self.prefix + key, make(bytes(value)))
 
             await asyncio.gather(*(one(key, value) for key, value in objects.items()))
 
-        with reaching(self.name):
-            sync(write())
+        sync(write())
 
     def listing(self, below: str = "") -> list[str]:
         """Keys below a prefix, relative to the target."""
@@ -174,6 +182,24 @@ class Target:
     def mark_done(self, number: int, record: dict[str, Json]) -> None:
         """Record that a task has ended."""
         self.put({f"{_MARK}/done/{number}": json.dumps(record).encode()})
+
+
+def _write_whole(root: Path, key: str, value: Any) -> None:
+    """Write a file under a name of its own, then rename it: what a kill leaves of it goes with the run's other marks."""
+    path = root / key
+    draft = root / _MARK / "drafts" / uuid.uuid4().hex
+    for _ in range(2):
+        try:
+            with open(draft, "xb") as file:
+                file.write(value)
+            break
+        except FileNotFoundError:
+            draft.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.replace(draft, path)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(draft, path)
 
 
 @contextmanager

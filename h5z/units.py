@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,10 +12,13 @@ import numpy as np
 import zarr
 from zarr.storage import StorePath
 
+from h5z.codecs import encoder
 from h5z.documents import array_document
 from h5z.grid import Region
 from h5z.plan import ArrayPlan
 from h5z.target import Target, reaching
+
+_settings = threading.Lock()  # zarr's configuration and Python's warnings belong to all threads
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class TargetArray:
         else:
             document.pop("node_type")
             document["zarr_format"] = 2
-        with zarr.config.set({"array.write_empty_chunks": True}), warnings.catch_warnings():
+        with _settings, zarr.config.set({"array.write_empty_chunks": True}), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             path = (self.target.prefix + self.plan.path.lstrip("/")).rstrip("/")
             return zarr.Array.from_dict(StorePath(self.target.store, path), document)
@@ -53,13 +57,38 @@ class TargetArray:
         stored = 0
         for index in self.plan.units.overlapping(region):
             unit = self.plan.units.region(index)
-            values = block[tuple(slice(u.start - r.start, u.stop - r.start) for u, r in zip(unit, region, strict=True))]
+            inside = (slice(u.start - r.start, u.stop - r.start) for u, r in zip(unit, region, strict=True))
+            values = block[(*inside, ...)]  # the ellipsis keeps a scalar an array, of its own dtype
             if not self.plan.dense and self._is_fill(values):
                 continue
-            with reaching(f"{self.target.name}{self.plan.path}"):
-                self.array[unit if unit else ...] = values
+            if self._encode is not None:
+                self.target.put({self.key(index): self._encode(self._whole(values))})
+            else:
+                with reaching(f"{self.target.name}{self.plan.path}"):
+                    self.array[unit if unit else ...] = values
             stored += 1
         return stored
+
+    def key(self, index: tuple[int, ...]) -> str:
+        """The key of a write unit's object."""
+        place = self.plan.path.lstrip("/")
+        if self.zarr_format == 2:
+            return f"{place}/{'.'.join(map(str, index)) or '0'}"
+        return "/".join((place, "c", *map(str, index)))
+
+    @cached_property
+    def _encode(self) -> Any:
+        """What encodes a unit without zarr's own pipeline, where codecs alone do it."""
+        return None if self.plan.shards or self.plan.is_text else encoder(self.plan.codecs)
+
+    def _whole(self, values: Any) -> Any:
+        """A unit's values in a whole chunk, contiguous; past the array's end it holds fill values."""
+        if values.shape != self.plan.unit:
+            chunk = np.full(self.plan.unit, self._fill, values.dtype)
+            chunk[tuple(slice(0, n) for n in values.shape)] = values
+            values = chunk
+        values = np.ascontiguousarray(values)
+        return values.reshape(-1).view(np.uint8) if values.dtype.kind in "VSmMb" else values
 
     @cached_property
     def _fill(self) -> Any:
