@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -196,6 +198,86 @@ def verify(
     report = h5z.verify(source, target, level=level, scheduler=scheduler, progress=progress, isolated=True)
     _print(report, as_json)
     raise typer.Exit(report.exit_code)
+
+
+@app.command()
+def migrate(
+    sources: Annotated[list[str], typer.Argument(help="HDF5 files, folders, globs, URLs, or @listing.")],
+    to: Annotated[str, typer.Option("--to", help="The folder or URL that the Zarr stores go below.")],
+    workers: Annotated[int | None, typer.Option(help="Processes to spawn; the machine's cores by default.")] = None,
+    scheduler: Annotated[str | None, typer.Option(help="The address of a dask scheduler to use instead.")] = None,
+    chunks: Chunks = None,
+    shards: Shards = None,
+    codec: Codec = None,
+    zarr_format: Format = 3,
+    links: Links = "record",
+    external_roots: Roots = None,
+    include: Include = None,
+    exclude: Exclude = None,
+    unsupported: Unsupported = "error",
+    memory: Memory = None,
+    strings: Strings = "auto",
+    consolidate: Consolidate = True,
+    timeout: Timeout = 600,
+    verify: Annotated[str, typer.Option(help="none, structure, sample or full.")] = "sample",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace other hierarchies, each once its successor is complete.")
+    ] = False,
+    name_template: Annotated[str | None, typer.Option(help="A target's path, of {parent}, {stem}, {suffix} and {name}.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Migrate many files, as the Prefect flow."""
+    policy = _policy(
+        chunks,
+        shards,
+        codec,
+        zarr_format=zarr_format,
+        links=links,
+        external_roots=external_roots,
+        include=include,
+        exclude=exclude,
+        unsupported=unsupported,
+        memory=memory,
+        strings=strings,
+        consolidate=consolidate,
+    )
+    import flows
+
+    template = {} if name_template is None else {"name_template": name_template}
+    with _files_bar(sys.stderr.isatty() and not as_json) as listener:
+        report = flows.migrate(
+            sources,
+            to,
+            policy=policy,
+            verify=verify,
+            overwrite=overwrite,
+            workers=workers,
+            scheduler=scheduler,
+            scan_timeout=timeout,
+            on_progress=listener,
+            **template,
+        )
+    _print(report, as_json)
+    raise typer.Exit(report.exit_code)
+
+
+@contextmanager
+def _files_bar(shown: bool) -> Iterator[Any]:
+    """A bar of files and bytes on the terminal, or nothing."""
+    if not shown:
+        yield None
+        return
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn())
+    with Progress(*columns, TimeRemainingColumn(), transient=True) as bar:
+        task = bar.add_task("", total=None)
+
+        def told(progress: Any) -> None:
+            text = f"{progress.files_done}/{progress.files_total} files"
+            bar.update(task, completed=progress.nbytes_done, total=progress.nbytes_total, description=text)
+
+        yield told
 
 
 @app.command()

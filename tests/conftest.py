@@ -1,0 +1,67 @@
+"""Fixtures: generated oddities, their conversions (each made once a session), and the command line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import h5z
+from h5z.errors import H5zError
+
+from .oddities import ODDITIES
+from .running import Convert, Converted, Run
+
+
+@pytest.fixture(scope="session")
+def oddity(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Path of a generated file by its oddity's name; made once, each in a folder of its own."""
+    made: dict[str, Path] = {}
+
+    def get(name: str) -> Path:
+        if name not in made:
+            folder = tmp_path_factory.mktemp("oddity") / "source"
+            folder.mkdir()
+            ODDITIES[name](folder / f"{name}.h5")
+            made[name] = folder / f"{name}.h5"
+        return made[name]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def converted(oddity: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Convert:
+    """Convert an oddity, fully verified, what cannot be carried over reported; once a session for each policy."""
+    made: dict[Any, Converted | Exception] = {}
+
+    def get(name: str, zarr_format: int = 3, **policy: Any) -> Converted:
+        key = (name, zarr_format, repr(sorted(policy.items())))
+        if key not in made:
+            target = tmp_path_factory.mktemp("target") / f"{name}.zarr"
+            wanted = {"zarr_format": zarr_format, "unsupported": "report", **policy}
+            try:
+                report = h5z.convert(oddity(name), target, verify="full", **wanted)
+                made[key] = Converted(oddity(name), target, report)
+            except H5zError as error:
+                made[key] = error
+        found = made[key]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def cli() -> Run:
+    """Run the h5z command in a process of its own."""
+
+    def run(*arguments: str | Path, timeout: float = 120, **options: Any) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "h5z.cli", *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, **options)
+
+    return run

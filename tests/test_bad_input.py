@@ -1,0 +1,318 @@
+"""What the command line does with a call or a source that is wrong: one line, the right status, nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from h5z.cli import main
+
+from .running import Run
+
+DONE, FALLS_SHORT, WRONG_CALL, BAD_SOURCE, BAD_TARGET = 0, 1, 2, 3, 4
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A file with one chunked dataset of two dimensions, in a folder of its own."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    with h5py.File(folder / "good.h5", "w") as file:
+        file.create_dataset("group/data", data=np.arange(600, dtype="<f4").reshape(20, 30), chunks=(5, 10), compression="gzip")
+    return folder / "good.h5"
+
+
+@pytest.fixture
+def here(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """The h5z command within this process: many wrong calls in little time."""
+
+    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        monkeypatch.setattr(sys, "argv", ["h5z", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        return subprocess.CompletedProcess(sys.argv, int(ended.value.code or 0), out, err)
+
+    return run
+
+
+def listing(folder: Path) -> dict[str, bytes | None]:
+    """Everything below a folder, with its bytes."""
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+def expect_one_line(done: subprocess.CompletedProcess[str], status: int, *words: str) -> None:
+    """The right status, and one line on standard error that says why."""
+    assert done.returncode == status, f"{done.returncode}: {done.stdout}{done.stderr}"
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    for word in words:
+        assert word in lines[0]
+
+
+def refused(cli: Run, folder: Path, status: int, *arguments: str | Path, words: tuple[str, ...]) -> None:
+    """Expect a refusal that leaves the folder as it was."""
+    before = listing(folder)
+    done = cli(*arguments)
+    expect_one_line(done, status, *words)
+    assert listing(folder) == before
+
+
+def test_a_missing_file(cli: Run, tmp_path: Path) -> None:
+    """The source's name is in the message."""
+    refused(cli, tmp_path, BAD_SOURCE, "convert", tmp_path / "none.h5", tmp_path / "out.zarr", words=("none.h5",))
+
+
+def test_a_directory(here: Run, tmp_path: Path) -> None:
+    """A folder is no HDF5 file, whatever its name."""
+    (tmp_path / "folder.h5").mkdir()
+    words = ("folder.h5", "directory")
+    refused(here, tmp_path, BAD_SOURCE, "convert", tmp_path / "folder.h5", tmp_path / "out.zarr", words=words)
+
+
+@pytest.mark.parametrize("content", [b"", b"just a text\n", b"CDF\x01" + bytes(40), b"\x89HDF\r\n\x1a\n" + b"\xff" * 100])
+def test_what_is_no_hdf5_file(here: Run, tmp_path: Path, content: bytes) -> None:
+    """An empty file, a text file, a netCDF-3 file, a signature with nothing behind it."""
+    path = tmp_path / "text.h5"
+    path.write_bytes(content)
+    refused(here, tmp_path, BAD_SOURCE, "convert", path, tmp_path / "out.zarr", words=("text.h5",))
+
+
+@pytest.mark.parametrize("kept", [0.3, 0.9])
+def test_a_truncated_file(here: Run, source: Path, kept: float) -> None:
+    """Cut within its metadata, and within its data."""
+    raw = source.read_bytes()
+    cut = source.with_name("cut.h5")
+    cut.write_bytes(raw[: int(len(raw) * kept)])
+    refused(here, source.parent, BAD_SOURCE, "convert", cut, source.parent / "out.zarr", words=("cut.h5",))
+
+
+def test_a_corrupt_chunk(cli: Run, source: Path, tmp_path: Path) -> None:
+    """A chunk that does not decode is the source's fault; the message names file, dataset and what cannot be read."""
+    with h5py.File(source, "r+") as file:
+        offset = file["group/data"].id.get_chunk_info(7).byte_offset
+    with source.open("r+b") as raw:
+        raw.seek(offset)
+        raw.write(b"\0" * 16)
+    done = cli("convert", source, tmp_path / "out.zarr")
+    expect_one_line(done, BAD_SOURCE, "good.h5", "/group/data")
+    assert not (tmp_path / "out.zarr" / "zarr.json").exists()
+
+
+def test_a_source_that_may_not_be_read(cli: Run, source: Path, tmp_path: Path) -> None:
+    """Permission is the system's word."""
+    if os.geteuid() == 0:
+        pytest.skip("root may read everything")
+    source.chmod(0)
+    refused(cli, tmp_path / "out", BAD_SOURCE, "convert", source, tmp_path / "out.zarr", words=("good.h5",))
+
+
+def test_the_same_migration_again(cli: Run, source: Path, tmp_path: Path) -> None:
+    """A finished target of the same plan and source is left alone, and said to be so."""
+    target = tmp_path / "out.zarr"
+    assert cli("convert", source, target).returncode == DONE
+    before = listing(target)
+    times = {path: path.stat().st_mtime_ns for path in target.rglob("*")}
+    again = cli("convert", source, target, "--json")
+    assert again.returncode == DONE
+    assert json.loads(again.stdout)["status"] == "unchanged"
+    assert listing(target) == before
+    assert {path: path.stat().st_mtime_ns for path in target.rglob("*")} == times
+
+
+@pytest.mark.parametrize("what", ["another plan", "another source", "a foreign store", "a folder", "a file"])
+def test_a_target_that_is_something_else(here: Run, source: Path, tmp_path: Path, what: str) -> None:
+    """Refused without --overwrite, and not touched."""
+    target = tmp_path / "out.zarr"
+    if what == "another plan":
+        assert here("convert", source, target, "--chunks", "4,4").returncode == DONE
+    elif what == "another source":
+        with h5py.File(source.with_name("other.h5"), "w") as file:
+            file["x"] = 1
+        assert here("convert", source.with_name("other.h5"), target).returncode == DONE
+    elif what == "a foreign store":
+        target.mkdir()
+        (target / "zarr.json").write_text('{"zarr_format": 3, "node_type": "group", "attributes": {"mine": 1}}')
+    elif what == "a folder":
+        target.mkdir()
+        (target / "thesis.txt").write_text("the only copy")
+    else:
+        target.write_text("the only copy")
+    refused(here, tmp_path, BAD_TARGET, "convert", source, target, words=("out.zarr",))
+
+
+def test_overwrite_replaces_a_target(cli: Run, source: Path, tmp_path: Path) -> None:
+    """With --overwrite nothing of the old target remains."""
+    target = tmp_path / "out.zarr"
+    with h5py.File(source.with_name("other.h5"), "w") as file:
+        file["only/in/the/old"] = np.arange(5)
+    assert cli("convert", source.with_name("other.h5"), target).returncode == DONE
+    assert (target / "only").exists()
+    assert cli("convert", source, target, "--overwrite", "--verify", "full").returncode == DONE
+    assert (target / "group" / "data" / "zarr.json").exists()
+    assert not (target / "only").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"in", "out.zarr"}
+
+
+def test_overwrite_keeps_the_old_target_when_the_new_one_fails(cli: Run, source: Path, tmp_path: Path) -> None:
+    """The old one is replaced only when the new one is finalized."""
+    target = tmp_path / "out.zarr"
+    assert cli("convert", source, target).returncode == DONE
+    before = listing(target)
+    bad = source.with_name("bad.h5")
+    bad.write_bytes(source.read_bytes())
+    with h5py.File(bad, "r") as file:
+        offset = file["group/data"].id.get_chunk_info(7).byte_offset
+    with bad.open("r+b") as raw:
+        raw.seek(offset)
+        raw.write(b"\0" * 16)
+    expect_one_line(cli("convert", bad, target, "--overwrite"), BAD_SOURCE, "bad.h5")
+    assert listing(target) == before
+
+
+def test_overwrite_refuses_to_delete_what_is_no_zarr_store(cli: Run, source: Path, tmp_path: Path) -> None:
+    """A folder of other things is nobody's old target."""
+    target = tmp_path / "thesis"
+    target.mkdir()
+    (target / "thesis.txt").write_text("the only copy")
+    refused(cli, tmp_path, BAD_TARGET, "convert", source, target, "--overwrite", words=("thesis",))
+
+
+def test_a_target_inside_the_source(cli: Run, source: Path) -> None:
+    """A path below a file, and the file itself."""
+    for target in (source / "out.zarr", source):
+        refused(cli, source.parent, WRONG_CALL, "convert", source, target, words=("good.h5",))
+
+
+def test_a_target_that_is_the_source_by_another_name(cli: Run, source: Path) -> None:
+    """A symbolic link leads to the same file: refused, by the call or by the file that is there."""
+    alias = source.with_name("alias.h5")
+    alias.symlink_to(source)
+    before = listing(source.parent)
+    done = cli("convert", source, alias, "--overwrite")
+    assert done.returncode in (WRONG_CALL, BAD_TARGET)
+    expect_one_line(done, done.returncode, "alias.h5")
+    assert listing(source.parent) == before
+
+
+def test_a_target_that_may_not_be_written(cli: Run, source: Path, tmp_path: Path) -> None:
+    """A folder without permission, where the system holds one to it; else a parent that is a file."""
+    if os.geteuid() == 0:
+        (tmp_path / "file").write_text("")
+        refused(cli, tmp_path, BAD_TARGET, "convert", source, tmp_path / "file" / "out.zarr", words=("out.zarr",))
+    else:
+        folder = tmp_path / "locked"
+        folder.mkdir(mode=stat.S_IRUSR | stat.S_IXUSR)
+        refused(cli, tmp_path, BAD_TARGET, "convert", source, folder / "out.zarr", words=("out.zarr",))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--chunks", "4,4,4"), ("(4, 4, 4)",)),
+        (("--chunks", "/group/data=4"), ("/group/data", "(4,)")),
+        (("--chunks", "0,4"), ("chunks",)),
+        (("--chunks", "-1,4"), ("chunks",)),
+        (("--chunks", "four"), ("chunks", "four")),
+        (("--chunks", "/nowhere=4,4"), ("/nowhere",)),
+        (("--shards", "7,7"), ("shards",)),
+        (("--codec", "middle-out:11"), ("codec", "middle-out")),
+        (("--codec", "gzip:fast"), ("codec", "gzip:fast")),
+        (("--codec", "gzip:99"), ("gzip", "99")),
+        (("--codec", "blosc-lz4:10"), ("blosc", "10")),
+        (("--codec", "/nowhere=zstd"), ("/nowhere",)),
+        (("--include", "/nowhere"), ("/nowhere",)),
+        (("--exclude", "/nowhere/*"), ("/nowhere/*",)),
+        (("--memory", "a lot"), ("a lot",)),
+        (("--memory", "1KiB"), ("memory",)),
+        (("--zarr-format", "4"), ("4",)),
+        (("--links", "maybe"), ("maybe",)),
+        (("--unsupported", "ignore"), ("ignore",)),
+        (("--verify", "deeply"), ("deeply",)),
+    ],
+    ids=lambda value: " ".join(value) if value and str(value[0]).startswith("--") else "",
+)
+def test_a_policy_that_is_wrong(
+    here: Run, source: Path, tmp_path: Path, options: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    """Each field's wrong values; the message names the field or what was found."""
+    refused(here, tmp_path, WRONG_CALL, "convert", source, tmp_path / "out.zarr", *options, words=words)
+
+
+def test_what_cannot_be_carried_over_stops_before_writing(cli: Run, tmp_path: Path) -> None:
+    """unsupported="error" is the default: the object and the reason in one line, no target."""
+    with h5py.File(tmp_path / "udl.h5", "w") as file:
+        file["fine"] = np.arange(3)
+        file["gone"] = np.arange(3)
+        file.create_dataset("refs", data=[file["gone"].ref], dtype=h5py.ref_dtype)
+        del file["gone"]
+    refused(cli, tmp_path, FALLS_SHORT, "convert", tmp_path / "udl.h5", tmp_path / "out.zarr", words=("udl.h5", "/refs"))
+
+
+def test_what_cannot_be_carried_over_is_reported_on_demand(cli: Run, tmp_path: Path) -> None:
+    """unsupported="report" carries the rest over, names what is missing, and still ends with 1."""
+    with h5py.File(tmp_path / "udl.h5", "w") as file:
+        file["fine"] = np.arange(3)
+        file["gone"] = np.arange(3)
+        file.create_dataset("refs", data=[file["gone"].ref], dtype=h5py.ref_dtype)
+        del file["gone"]
+    done = cli("convert", tmp_path / "udl.h5", tmp_path / "out.zarr", "--unsupported", "report", "--verify", "full", "--json")
+    assert done.returncode == FALLS_SHORT, done.stderr
+    assert [problem["path"] for problem in json.loads(done.stdout)["not_carried"]] == ["/refs"]
+    assert (tmp_path / "out.zarr" / "fine" / "zarr.json").exists()
+    assert not (tmp_path / "out.zarr" / "refs").exists()
+
+
+@pytest.mark.parametrize("verb", ["tree", "plan", "verify"])
+def test_other_verbs_name_a_missing_source(here: Run, tmp_path: Path, verb: str) -> None:
+    """Each in one line, with the source's status."""
+    arguments = [tmp_path / "none.h5"] + ([tmp_path / "out.zarr"] if verb != "tree" else [])
+    refused(here, tmp_path, BAD_SOURCE, verb, *arguments, words=("none.h5",))
+
+
+def test_verify_names_a_missing_or_unfinished_target(cli: Run, source: Path, tmp_path: Path) -> None:
+    """A target that is not there, and one without its commit record."""
+    refused(cli, tmp_path, BAD_TARGET, "verify", source, tmp_path / "out.zarr", words=("out.zarr",))
+    assert cli("convert", source, tmp_path / "out.zarr").returncode == DONE
+    (tmp_path / "out.zarr" / "zarr.json").unlink()
+    refused(cli, tmp_path, BAD_TARGET, "verify", source, tmp_path / "out.zarr", words=("out.zarr",))
+
+
+def test_verify_names_what_differs(cli: Run, source: Path, tmp_path: Path) -> None:
+    """Status 1, and the array by its path."""
+    assert cli("convert", source, tmp_path / "out.zarr", "--codec", "none").returncode == DONE
+    chunk = next(
+        path for path in (tmp_path / "out.zarr" / "group" / "data").rglob("*") if path.is_file() and path.name != "zarr.json"
+    )
+    raw = bytearray(chunk.read_bytes())
+    raw[3] ^= 1
+    chunk.write_bytes(raw)
+    done = cli("verify", source, tmp_path / "out.zarr", "--level", "full", "--json")
+    assert done.returncode == FALLS_SHORT
+    assert [item["path"] for item in json.loads(done.stdout)["differences"]] == ["/group/data"]
+
+
+def test_plan_writes_nothing(cli: Run, source: Path, tmp_path: Path) -> None:
+    """What would be done is printed, and that is all."""
+    before = listing(tmp_path)
+    done = cli("plan", source, tmp_path / "out.zarr")
+    assert done.returncode == DONE
+    assert "/group/data" in done.stdout
+    assert listing(tmp_path) == before
+
+
+def test_debug_shows_the_traceback(cli: Run, tmp_path: Path) -> None:
+    """Only with --debug."""
+    done = cli("convert", tmp_path / "none.h5", tmp_path / "out.zarr", "--debug")
+    assert done.returncode == BAD_SOURCE
+    assert "Traceback" in done.stderr
