@@ -18,6 +18,7 @@ from h5z.policy import Policy
 STORED_NBYTES = 4 * MIB  # what an automatic chunk aims at, encoded
 LARGEST_CHUNK_NBYTES = 32 * MIB  # and its largest decoded size
 SHARD_NBYTES = 64 * MIB
+LEAST_COPIED_NBYTES = 1 << 18  # of an encoded chunk of the source that is worth keeping as it is
 DEFAULT_MEMORY = 1 << 30
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -133,6 +134,7 @@ def graph(made: Plan, *, overwrite: bool = False, storage_options: dict[str, Any
     from h5z.target import Target, prepare
 
     target, finished = prepare(Target.of(made.target, storage_options), made, overwrite=overwrite)
+    made = made if finished else cast(Plan, target.pending())
     name = f"h5z-convert-{made.fingerprint[:16]}"
     layer: dict[Any, Any] = {}
     for task, work in [] if finished else _work(made, target, storage_options):
@@ -168,9 +170,11 @@ def run_task(target: Target, number: int, work: Work) -> dict[str, int]:
     """Read and write one task's pieces, then mark it done."""
     units = nbytes = 0
     for source, written, region in work:
-        block = source.read(region)
-        units += written.write(region, block)
-        nbytes += int(block.nbytes)
+        if written.plan.route == "copy":
+            units += written.copy(source, region)
+        else:
+            units += written.write(region, source.read(region))
+        nbytes += math.prod(region_shape(region)) * written.plan.itemsize
     record = {"units": units, "nbytes": nbytes}
     target.mark_done(number, record)
     return record
@@ -241,6 +245,7 @@ def convert(
     place = Target.of(target, storage_options)
     fresh = not place.exists()
     place, finished = prepare(place, made, overwrite=overwrite)
+    made = replace(made, arrays=made.arrays if finished else cast(Plan, place.pending()).arrays)
     status = "unchanged" if finished else "converted"
     differences: tuple[Any, ...] = ()
     checked = 0

@@ -96,17 +96,37 @@ class DirectReader:
         for index in self.grid.overlapping(region):
             cell = self.grid.region(index)
             shared = intersect(cell, region)
-            number = int(np.ravel_multi_index(index, self.grid.counts)) if index else 0
-            doubtful = self.sizes[number] == self.nbytes and self._cut(cell) and self.filters
-            if self.offsets[number] < 0 or doubtful:
+            number = self._number(index)
+            if self.offsets[number] < 0 or self._doubtful(number, cell):
                 out[within(shared, region)] = _through_hdf5(self.did, shared, self.dtype)
             else:
                 out[within(shared, region)] = self.decoded(number)[within(shared, cell)]
         return out
 
-    def _cut(self, cell: Region) -> bool:
-        """Whether a chunk reaches past the array's end: HDF5 can leave such a chunk unfiltered, and says so nowhere."""
-        return self.grid is not None and region_shape(cell) != self.grid.chunks
+    def _number(self, index: tuple[int, ...]) -> int:
+        counts = self.grid.counts if self.grid else ()
+        return int(np.ravel_multi_index(index, counts)) if index else 0
+
+    def _doubtful(self, number: int, cell: Region) -> bool:
+        """Whether a chunk may be unfiltered though it does not say so.
+
+        HDF5 can leave those that reach past the array's end so (H5D_CHUNK_DONT_FILTER_PARTIAL_CHUNKS).
+        """
+        cut = self.grid is not None and region_shape(cell) != self.grid.chunks
+        return cut and bool(self.filters) and self.sizes[number] == self.nbytes
+
+    def unchanged(self, index: tuple[int, ...]) -> bytes | None:
+        """A chunk's bytes as the whole pipeline wrote them: empty if not allocated, None if it skipped a filter or may have."""
+        grid = self.grid
+        if grid is None or any(i >= n for i, n in zip(index, grid.counts, strict=True)):
+            return b""
+        number = self._number(index)
+        if self.offsets[number] < 0:
+            return b""
+        every = (1 << len(self.filters)) - 1
+        if self.masks[number] & every or self._doubtful(number, grid.region(index)):
+            return None
+        return self.stored(number)
 
     def decoded(self, number: int) -> Any:
         """A chunk's values, in the chunk's shape, by its number in C order of the grid."""

@@ -9,14 +9,17 @@ from typing import Any, cast
 import numpy as np
 
 from h5z.attributes import decode, project
-from h5z.chunking import SHARD_NBYTES, auto_chunks, fit_memory, marks, widen, zip_own
-from h5z.codecs import Chain, default, fit, from_filters
+from h5z.chunking import LEAST_COPIED_NBYTES, SHARD_NBYTES, auto_chunks, fit_memory, marks, widen, zip_own
+from h5z.codecs import PORTABLE, Chain, default, fit, from_filters
 from h5z.dimensions import NON_COORDINATE, Dimensions, dimensions, is_netcdf, parent
-from h5z.dtypes import BOOL, STRING, Leaf, class_of, leaves
+from h5z.direct import is_plain
+from h5z.dtypes import BOOL, STRING, Leaf, class_of, leaves, raw_layout
 from h5z.errors import PlanError, UnsupportedError, one_line
+from h5z.filters import decodable
+from h5z.grid import ChunkGrid
 from h5z.names import escape, unique
 from h5z.nodes import ArrayNode, Attribute, Datatype, GroupNode, Json, Link, Problem, Shape, Tree, TypeNode
-from h5z.plan import TEXT_NBYTES, ArrayPlan, Plan, describe_numpy
+from h5z.plan import TEXT_NBYTES, ArrayPlan, Plan, describe_numpy, numpy_dtype
 from h5z.policy import Policy
 
 
@@ -106,8 +109,18 @@ class _Planner:
                 self._record(parent(path)).setdefault("dimensions", {})[_name(path)] = _clean(bare)
             else:
                 self._array(node)
+        self._name_readers()
         if self.left_out:
             self.notes.append(f"{self.left_out} objects left out by include and exclude")
+
+    def _name_readers(self) -> None:
+        """Say which readers the codecs shut out."""
+        found = {str(c["name"]) for array in self.arrays for c in array.codecs} - PORTABLE
+        if found and self.policy.zarr_format == 3:
+            names = ", ".join(sorted(found))
+            self.notes.append(
+                f"{names}: read by zarr-python and zarrs, not by Zarr v3 readers that know only the specification's codecs"
+            )
 
     def _wanted(self, path: str) -> bool:
         if self.policy.selects(path):
@@ -238,10 +251,14 @@ class _Planner:
             kind = "bytes"
         text = isinstance(leaf.dtype, str)
         itemsize = TEXT_NBYTES if text else cast("np.dtype[Any]", leaf.dtype).itemsize
-        chunks, shards = self._chunks(node, leaf, shape, itemsize)
+        kept = self._kept(node, leaf, itemsize, text)
+        chunks, shards = self._chunks(node, leaf, shape, itemsize, kept)
         fill, dense = self._fill(node, leaf, text)
-        codec = self.policy.pick("codec", node.path)
-        route = "library" if node.layout in ("virtual", "external") else "recode" if chunks == node.chunks else "regrid"
+        own = node.chunks + leaf.extra if node.chunks and not leaf.ragged else None
+        codecs = tuple(self._codecs(node, itemsize, text, kept if chunks == own or self._keeps(node) else None))
+        route = _route(node, leaf, own == chunks and not shards)
+        if route == "recode" and kept == list(codecs) and not dense and _same_bytes(node, leaf, kind):
+            route = "copy"
         step = (shards or chunks)[0] if leaf.ragged else 0
         counts = node.counts.get("/".join(leaf.steps), [])
         return ArrayPlan(
@@ -258,7 +275,7 @@ class _Planner:
             steps=leaf.steps,
             extra=leaf.extra,
             ragged=leaf.ragged,
-            codecs=tuple(self._codecs(codec, node, itemsize, text)),
+            codecs=codecs,
             fill=fill,
             dense=dense,
             names=names,
@@ -269,17 +286,26 @@ class _Planner:
             whole=node.dtype if node.dtype != leaf.described else None,
         )
 
-    def _codecs(self, codec: Json, node: ArrayNode, itemsize: int, text: bool) -> Chain:
-        if codec == "keep":
-            kept = from_filters(node.filters, itemsize)
-            if kept is not None and not text:
-                return kept
-            codec = "auto"
-        if codec == "auto":
-            return default(itemsize, text=text)
-        return fit(codec, itemsize)
+    def _keeps(self, node: ArrayNode) -> bool:
+        return bool(self.policy.pick("codec", node.path) == "keep")
 
-    def _chunks(self, node: ArrayNode, leaf: Leaf, shape: Shape, itemsize: int) -> tuple[Shape, Shape | None]:
+    def _kept(self, node: ArrayNode, leaf: Leaf, itemsize: int, text: bool) -> Chain | None:
+        """The source's own compression as Zarr codecs, where the policy wants it and Zarr has it.
+
+        ``"keep"`` wants it always, ``"auto"`` where every Zarr v3 reader knows it.
+        """
+        wanted = self.policy.pick("codec", node.path)
+        chain = from_filters(node.filters, itemsize) if wanted in ("keep", "auto") and not text and not leaf.ragged else None
+        portable = chain and all(codec["name"] in PORTABLE for codec in chain)
+        return chain if chain is not None and (wanted == "keep" or portable) else None
+
+    def _codecs(self, node: ArrayNode, itemsize: int, text: bool, kept: Chain | None) -> Chain:
+        if kept is not None:
+            return kept
+        codec = self.policy.pick("codec", node.path)
+        return default(itemsize, text=text) if codec in ("keep", "auto") else fit(codec, itemsize)
+
+    def _chunks(self, node: ArrayNode, leaf: Leaf, shape: Shape, itemsize: int, kept: Chain | None) -> tuple[Shape, Shape | None]:
         wanted = self.policy.pick("chunks", node.path)
         rank = len(node.shape or ())
         if isinstance(wanted, tuple) and len(wanted) != rank and not leaf.ragged:
@@ -289,7 +315,7 @@ class _Planner:
         own = node.chunks if node.chunks and not leaf.ragged else None
         if isinstance(wanted, tuple) and not leaf.ragged:
             chunks = wanted + leaf.extra
-        elif own and wanted == "source":
+        elif own and (wanted == "source" or (kept is not None and _served(node, own))):
             chunks = own + leaf.extra
         else:
             chunks = auto_chunks(node, own + leaf.extra if own else None, shape, itemsize)
@@ -320,13 +346,33 @@ class _Planner:
             return (value, False) if usable else (None, value is not None)
         if self.policy.zarr_format == 3:
             return value, False
-        if isinstance(value, str) and value.startswith("0x"):
-            return None, True
+        if (isinstance(value, str) and value.startswith("0x")) or cast("np.dtype[Any]", leaf.dtype).names:
+            return None, True  # what format 2 has no fill value for, and zarr-python no zero
         shown = node.attribute("_FillValue")
         masked = _first(shown) if shown is not None else None
         if masked is not None and _fits(masked, leaf.described):
             return masked, masked != value
         return None, value is not None and bool(np.any(decode(value, leaf.described) != decode_zero(leaf.described)))
+
+
+def _served(node: ArrayNode, own: Shape) -> bool:
+    """Whether the source's own chunks make objects of a fair size, so that they may cross unchanged."""
+    count = ChunkGrid(node.shape or (), own).size
+    return count == 1 or node.storage_nbytes // max(count, 1) >= LEAST_COPIED_NBYTES
+
+
+def _route(node: ArrayNode, leaf: Leaf, same_grid: bool) -> str:
+    readable = is_plain(node.dtype) and decodable(node.filters) and node.layout in ("chunked", "contiguous", "compact")
+    if not readable or leaf.ragged:
+        return "library"
+    return "recode" if same_grid else "regrid"
+
+
+def _same_bytes(node: ArrayNode, leaf: Leaf, kind: Any) -> bool:
+    """Whether an element's bytes in the file are those that Zarr stores."""
+    if leaf.steps or class_of(leaf.described) == "bool" or kind in ("string", "bytes"):
+        return False
+    return raw_layout(leaf.described) == numpy_dtype(kind)
 
 
 def decode_zero(dtype: Datatype) -> Any:

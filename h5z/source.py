@@ -154,6 +154,15 @@ class Dataset:
             reader = self.reader() if self.direct else None
             return self.read_from(self.open(), region) if reader is None else reader.read(region)
 
+    def stored(self, index: tuple[int, ...]) -> bytes | None:
+        """A chunk's bytes as they lie in the file; None where they must be decoded and encoded instead.
+
+        That is where the chunk skipped a filter, or may have; of a chunk that is not allocated there is nothing: ``b""``.
+        """
+        reader = self.reader()
+        with reading(self.file, self.path, ()):
+            return None if reader is None else reader.unchanged(index)
+
     def reader(self) -> DirectReader | None:
         """The reader that goes past libhdf5, or None."""
         return _files.get(self.file, self.storage_options).reader(self.path, self.dtype)

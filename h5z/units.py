@@ -16,6 +16,7 @@ from h5z.codecs import encoder
 from h5z.documents import array_document
 from h5z.grid import Region
 from h5z.plan import ArrayPlan
+from h5z.source import SourceArray
 from h5z.target import Target, reaching
 
 _settings = threading.Lock()  # zarr's configuration and Python's warnings belong to all threads
@@ -67,6 +68,20 @@ class TargetArray:
                 with reaching(f"{self.target.name}{self.plan.path}"):
                     self.array[unit if unit else ...] = values
             stored += 1
+        return stored
+
+    def copy(self, source: SourceArray, region: Region) -> int:
+        """Write a region of whole units from the source's encoded chunks, unchanged; returns the units stored."""
+        stored = 0
+        rank = len(source.source_shape)
+        for index in self.plan.units.overlapping(region):
+            data = source.dataset.stored(index[:rank])
+            if data is None:
+                unit = self.plan.units.region(index)
+                stored += self.write(unit, source.read(unit))
+            elif data:
+                self.target.put({self.key(index): data})
+                stored += 1
         return stored
 
     def key(self, index: tuple[int, ...]) -> str:

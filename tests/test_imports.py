@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     {"errors"},
     {"nodes", "grid", "names"},
-    {"dtypes", "attributes", "codecs"},
-    {"source", "dimensions", "policy", "report"},
+    {"dtypes", "attributes", "codecs", "filters"},
+    {"direct", "source", "dimensions", "policy", "report"},
     {"scan", "measure", "isolation", "plan", "chunking", "planner", "scheduling"},
     {"documents", "target", "units"},
     {"verify", "convert"},

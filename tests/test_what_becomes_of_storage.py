@@ -188,6 +188,22 @@ def test_external_storage_is_materialised(converted: Convert, tmp_path: Path) ->
     assert np.asarray(root(tmp_path / "out.zarr")["data"][...]).tolist() == [0, 1, 2, 3]
 
 
+def test_external_storage_is_read_by_many_tasks_at_once(tmp_path: Path) -> None:
+    """While others follow references to it: HDF5 lets a dataset be open with one folder for its raw files only."""
+    count = 100_000
+    for name in ("a", "b"):
+        np.arange(count, dtype="<i4").tofile(tmp_path / f"{name}.raw")
+    with h5py.File(tmp_path / "in.h5", "w") as file:
+        for name in ("a", "b"):
+            file.create_dataset(name, shape=(count,), dtype="<i4", external=[(f"{name}.raw", 0, 4 * count)])
+        file.create_dataset("refs", data=[file["a"].ref, file["b"].ref] * 200, dtype=h5py.ref_dtype)
+    chunks = {"/a": (1000,), "/b": (1000,), "/refs": (5,)}
+    policy = {"chunks": chunks, "memory": "8MiB", "workers": 8, "verify": "full"}
+    for i in range(3):
+        assert h5z.convert(tmp_path / "in.h5", tmp_path / f"out{i}.zarr", **policy).ok
+    assert np.asarray(root(tmp_path / "out0.zarr")["b"][...]).tolist() == list(range(count))
+
+
 CORRUPTED: list[tuple[str, dict[str, Any]]] = [
     ("unlimited", {"chunks": "source", "codec": None}),
     ("unlimited", {"chunks": "source"}),

@@ -14,9 +14,10 @@ from typing import Any
 import h5py
 import numpy as np
 import zarr
-from h5py import h5a, h5d, h5l, h5o, h5r, h5s, h5t
+from h5py import h5a, h5d, h5l, h5o, h5t
 
 from .stored import expected_units, stored_units
+from .values import address, difference, in_order, read
 
 NETCDF_HIDES = {
     "DIMENSION_LIST",
@@ -58,14 +59,9 @@ def judge(source: Path, target: Path, *, without: frozenset[str] | set[str] = fr
         walk = _Walk(file, target, frozenset(without), dense)
         walk.group(file, zarr.open_group(target.resolve(), mode="r"), "/")
         missing = walk.reachable(file) - set(walk.met) - walk.hidden
-        for address in missing:
-            walk.verdict.wrong.append(f"the object at {address} is reachable by hard links, and in the target nowhere")
+        for place in missing:
+            walk.verdict.wrong.append(f"the object at {place} is reachable by hard links, and in the target nowhere")
         return walk.verdict
-
-
-def _address(thing: Any) -> tuple[int, int]:
-    info = h5o.get_info(thing.id)
-    return info.fileno, info.addr
 
 
 def shown(text: str | bytes) -> str:
@@ -83,13 +79,13 @@ class _Walk:
 
     def reachable(self, group: h5py.Group) -> set[tuple[int, int]]:
         """Addresses of all that hard links lead to, but for what `without` names."""
-        seen, stack = {_address(group)}, [("/", group)]
+        seen, stack = {address(group)}, [("/", group)]
         while stack:
             path, found = stack.pop()
             for name, child in self._children(found, path):
                 inner = f"{path.rstrip('/')}/{name}"
-                if isinstance(child, h5py.HLObject) and inner not in self.without and _address(child) not in seen:
-                    seen.add(_address(child))
+                if isinstance(child, h5py.HLObject) and inner not in self.without and address(child) not in seen:
+                    seen.add(address(child))
                     if isinstance(child, h5py.Group):
                         stack.append((inner, child))
         return seen
@@ -120,7 +116,7 @@ class _Walk:
             stack += self._group(*stack.pop())
 
     def _group(self, source: h5py.Group, target: zarr.Group, path: str) -> list[tuple[h5py.Group, zarr.Group, str]]:
-        self.met[_address(source)] = path
+        self.met[address(source)] = path
         record = target.attrs.get("h5z", {})
         self.attributes(source, dict(target.attrs), path)
         nodes = {node.attrs.get("h5z", {}).get("name", name): node for name, node in target.members()}
@@ -130,16 +126,16 @@ class _Walk:
             if isinstance(child, dict):
                 self.verdict.expect(record.get("links", {}).get(key) == child, inner, f"expected the link {child} recorded")
             elif isinstance(child, h5py.Datatype) and key in record.get("types", {}):
-                self.met[_address(child)] = inner
+                self.met[address(child)] = inner
             elif key in nodes:
                 known.add(key)
-                self.verdict.expect(_address(child) not in self.met, inner, "expected an object stored once")
+                self.verdict.expect(address(child) not in self.met, inner, "expected an object stored once")
                 if isinstance(child, h5py.Group):
                     below.append((child, nodes[key], inner))
                 else:
                     self.dataset(child, nodes[key], inner)
             elif key in record.get("dimensions", {}):
-                self.hidden.add(_address(child))
+                self.hidden.add(address(child))
                 named = child.attrs.get("NAME", b"").startswith(NOT_A_VARIABLE)
                 kept = "content" in record["dimensions"][key] or not child.id.get_storage_size() or not child[...].any()
                 bare = named and kept
@@ -147,7 +143,7 @@ class _Walk:
             else:
                 link = record.get("links", {}).get(key)
                 where = link.get("hard") if isinstance(link, dict) else None
-                same = isinstance(where, str) and where in self.file and _address(self.file[where]) == _address(child)
+                same = isinstance(where, str) and where in self.file and address(self.file[where]) == address(child)
                 self.verdict.expect(same, inner, f"expected a node, or a hard link recorded; found {link!r}")
         for name in set(nodes) - known:
             self.verdict.wrong.append(f"{path}: the target has {name!r}, the source has not")
@@ -191,7 +187,7 @@ class _Walk:
 
     def dataset(self, source: h5py.Dataset, target: zarr.Array | zarr.Group, path: str) -> None:
         """Judge a dataset's values, dtype, shape, fill value and missing chunks."""
-        self.met[_address(source)] = path
+        self.met[address(source)] = path
         self.verdict.datasets += 1
         self.attributes(source, dict(target.attrs), path)
         try:
@@ -267,62 +263,3 @@ def _implied(attribute: h5a.AttrID, value: Any) -> bool:
         return shapes and tid.get_class() == h5t.STRING and tid.is_variable_str() and tid.get_cset() == h5t.CSET_UTF8
     kinds = {int: h5t.STD_I64LE, float: h5t.IEEE_F64LE}
     return shapes and type(first) in kinds and tid.equal(kinds[type(first)])
-
-
-def read(source: h5py.Dataset) -> Any:
-    """A dataset's values; of what h5py reads inexactly (long doubles, opaque types), the bytes as they are stored."""
-    tid = source.id.get_type()
-    opaque = tid.get_class() == h5t.OPAQUE and source.dtype.kind not in "mM"
-    if opaque or source.dtype.char in "gG":
-        out = np.zeros(source.shape, f"V{tid.get_size()}")
-        source.id.read(h5s.ALL, h5s.ALL, out, tid)
-        return out
-    return np.asarray(source[()]) if source.dtype != object else _objects(source)
-
-
-def in_order(item: Any, base: Any) -> Any:
-    """A sequence in its byte order: h5py labels big-endian numbers of sequences as native ones."""
-    return item.view(base) if isinstance(base, np.dtype) and base.byteorder == ">" and not base.names else item
-
-
-def _objects(source: h5py.Dataset) -> Any:
-    out = np.empty(source.shape, source.dtype)
-    out[...] = source[()] if source.shape else None
-    if not source.shape:
-        out[()] = source[()]
-    return out
-
-
-def difference(expected: Any, found: Any, file: h5py.File) -> str | None:
-    """Why two arrays are not the same bit for bit, or None."""
-    if expected.shape != found.shape:
-        return f"expected shape {expected.shape}, found {found.shape}"
-    if expected.dtype.names:
-        if found.dtype.names != expected.dtype.names:
-            return f"expected fields {expected.dtype.names}, found {found.dtype}"
-        reasons = (difference(expected[name], found[name], file) for name in expected.dtype.names)
-        return next((reason for reason in reasons if reason), None)
-    if expected.dtype == object:
-        pairs = zip(expected.ravel().tolist(), found.ravel().tolist(), strict=True)
-        wrong = [(a, b) for a, b in pairs if not _same_object(a, b, file)]
-        return f"expected {wrong[0][0]!r:.80}, found {wrong[0][1]!r:.80}" if wrong else None
-    if expected.dtype.kind == "S":
-        return (
-            None if found.dtype.kind == "S" and (expected == found).all() else f"expected {expected!r:.80}, found {found!r:.80}"
-        )
-    if expected.dtype.newbyteorder("=") != found.dtype.newbyteorder("="):
-        return f"expected dtype {expected.dtype}, found {found.dtype}"
-    native = expected.dtype.newbyteorder("=")
-    same = expected.astype(native).tobytes() == found.astype(native).tobytes()
-    return None if same else f"expected {expected!r:.80}, found {found!r:.80}"
-
-
-def _same_object(expected: Any, found: Any, file: h5py.File) -> bool:
-    if isinstance(expected, h5py.RegionReference):
-        return isinstance(found, str) and found.startswith(h5r.get_name(expected, file.id).decode() if expected else "")
-    if isinstance(expected, h5py.Reference):
-        if not expected:
-            return bool(found == "")
-        return isinstance(found, str) and found in file and _address(file[found]) == _address(file[expected])
-    raw = expected.encode("utf-8", "surrogateescape") if isinstance(expected, str) else bytes(expected or b"")
-    return bool((found.encode() if isinstance(found, str) else bytes(found)) == raw)
