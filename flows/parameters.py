@@ -18,6 +18,7 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     ValidationError,
+    WithJsonSchema,
     model_validator,
 )
 
@@ -85,7 +86,11 @@ Verify: TypeAlias = Annotated[
     BeforeValidator(lambda value: "none" if value is None else value),
     Field(description="How each target is compared with its source before it is committed."),
 ]
-Nbytes: TypeAlias = Annotated[PositiveInt, BeforeValidator(_size), Field(description="Bytes, or text such as '256MiB'.")]
+Nbytes: TypeAlias = Annotated[
+    PositiveInt,
+    BeforeValidator(_size),
+    WithJsonSchema({"type": ["integer", "string"], "description": "Bytes, or text such as '256MiB'."}),
+]
 Isolate: TypeAlias = Annotated[
     Literal["auto", "always"],
     Field(description="Scan small files in processes of their own always, or only after one has killed its worker."),

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from h5z.dtypes import BOOL, STRING, access, class_of, is_string, plain
+from h5z.dtypes import BOOL, STRING, access, class_of, is_string, plain, relabelled
 from h5z.nodes import ArrayNode, Attribute, Datatype, Json
 
 NonFinite = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -46,6 +46,9 @@ def encode(value: Any, dtype: Datatype, name_of: Callable[[Any], str]) -> Json:
     if isinstance(dtype, dict) and dtype["class"] == "array":
         return encode(value, dtype["base"], name_of)
     array = np.asarray(value) if not isinstance(value, str | bytes) else None
+    if array is not None and class_of(dtype) == "vlen" and array.dtype != object:
+        base = cast(dict[str, Any], dtype)["base"]
+        return encode(relabelled(array, base), base, name_of)
     if array is not None and array.ndim and array.dtype != object:
         if array.dtype.kind in "iub" and class_of(dtype) != "compound":
             return array.tolist()
@@ -53,7 +56,8 @@ def encode(value: Any, dtype: Datatype, name_of: Callable[[Any], str]) -> Json:
             return array.astype(float).tolist()
     if array is not None and array.ndim and (class_of(dtype) != "vlen" or array.dtype == object):
         if class_of(dtype) == "vlen" and not _of_sequences(array):
-            return [encode(item, cast(dict[str, Any], dtype)["base"], name_of) for item in array]
+            base = cast(dict[str, Any], dtype)["base"]
+            return [encode(item, base, name_of) for item in relabelled(array, base)]
         return [encode(item, dtype, name_of) for item in array]
     return _scalar(value if array is None or array.dtype == object else array[()], dtype, name_of)
 
@@ -69,8 +73,9 @@ def _scalar(value: Any, dtype: Datatype, name_of: Callable[[Any], str]) -> Json:
     if kind == "reference":
         return name_of(value)
     if kind == "vlen":
-        items = () if value is None else value
-        return [encode(item, cast(dict[str, Any], dtype)["base"], name_of) for item in items]
+        base = cast(dict[str, Any], dtype)["base"]
+        items = () if value is None else relabelled(value, base)
+        return [encode(item, base, name_of) for item in items]
     if kind == "string":
         return text_or_bytes(value)
     if kind == "compound" and getattr(value, "dtype", None) is not None and value.dtype.names:
@@ -194,6 +199,7 @@ def project(
     for item in attributes:
         value = item.value
         hidden = item.name in DIMENSION_ATTRIBUTES or (is_scale and item.name in SCALE_ATTRIBUTES)
+        hidden = hidden or (zarr_format == 2 and item.name == "_ARRAY_DIMENSIONS")
         visible = None if hidden or item.name == "h5z" else _plain_form(item, netcdf, zarr_format, array)
         if visible is not None:
             seen[item.name] = visible[0]
@@ -220,6 +226,8 @@ def _plain_form(item: Attribute, netcdf: bool, zarr_format: int, array: ArrayNod
     if item.shape is None:
         return ("",) if is_string(item.dtype) and cast(dict[str, Any], item.dtype)["size"] == 1 else ([],)
     value = _visible(item.value)
+    if array is not None and item.name == "categories" and class_of(item.dtype) == "reference" and isinstance(value, str):
+        return (value.removeprefix(array.path.rpartition("/")[0] + "/"),)  # AnnData's, before 0.8, is relative to its group
     if netcdf and len(item.shape) == 1 and item.shape[0] == 1 and len(value) == 1 and class_of(item.dtype) != "array":
         value = value[0]
     if array is not None and item.name in ("_FillValue", "missing_value"):
@@ -236,6 +244,8 @@ def fill_attribute(value: Json, dtype: Datatype) -> tuple[Json] | None:
     found = plain(dtype)
     if found is None:
         return (value,) if is_string(dtype) and isinstance(value, str) else None
+    if found.kind == "f" and isinstance(value, str) and value.startswith("0x"):
+        value = "NaN"
     if found.kind == "f" and (isinstance(value, int | float) or value in NonFinite):
         return (base64.standard_b64encode(struct.pack("<d", _float(value))).decode(),)
     if found.kind == "c" and isinstance(value, list) and len(value) == 2:

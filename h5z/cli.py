@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -46,8 +46,8 @@ def _policy(
     **rest: Any,
 ) -> h5z.Policy:
     given = {
-        "chunks": _per_path("chunks", chunks, _shape, "auto"),
-        "shards": _per_path("shards", shards, _shape, None),
+        "chunks": _per_path("chunks", chunks, _shape("chunks"), "auto"),
+        "shards": _per_path("shards", shards, _shape("shards"), None),
         "codec": _per_path("codec", codec, str, "auto"),
         **{name: value for name, value in rest.items() if value is not None},
     }
@@ -65,13 +65,16 @@ def _per_path(name: str, values: list[str] | None, convert: Any, default: Any) -
     return {pattern: convert(value) for pattern, _, value in pairs}
 
 
-def _shape(text: str) -> Any:
-    if text in ("auto", "source"):
-        return text
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise PlanError(f"expected auto, source or a shape such as 64,256,256, found {text!r}") from None
+def _shape(name: str) -> Callable[[str], Any]:
+    def convert(text: str) -> Any:
+        if text in ("auto", "source"):
+            return text
+        try:
+            return tuple(int(part) for part in text.split(","))
+        except ValueError:
+            raise PlanError(f"{name}: expected auto, source or a shape such as 64,256,256, found {text!r}") from None
+
+    return convert
 
 
 def _print(value: Any, as_json: bool) -> None:

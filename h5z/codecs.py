@@ -18,6 +18,8 @@ Chain = list[dict[str, Any]]
 
 _BLOSC_NAMES = ("lz4", "lz4hc", "blosclz", "zstd", "zlib", "snappy")
 _LEVELS = {"zstd": 3, "gzip": 5, "blosc": 5, "zlib": 5, "lz4": 1, "bz2": 1, "lzma": 6}
+_RANGES = {"zstd": range(-131072, 23), "gzip": range(10), "blosc": range(10), "zlib": range(10), "lzma": range(10)}
+_RANGES["bz2"] = range(1, 10)
 KNOWN = (*_LEVELS, *(f"blosc-{name}" for name in _BLOSC_NAMES), "none")
 # Codecs of the Zarr v3 specification; the others are numcodecs' own, which few readers beside zarr-python and zarrs know.
 PORTABLE = frozenset({"blosc", "gzip", "zstd", "crc32c", "transpose", "sharding_indexed", "bytes", "vlen-utf8", "vlen-bytes"})
@@ -43,14 +45,27 @@ def parse(spec: Any) -> Json:
     >>> parse(None), parse("keep")
     ([], 'keep')
     """
+    if isinstance(spec, str) and spec in ("auto", "keep"):
+        return spec
+    chain = _chain(spec)
+    try:
+        trial = encoder(fit(chain, 4))
+        if trial is not None:
+            trial(bytes(64))
+    except Exception as error:  # each library has errors of its own
+        raise PlanError(f"codec: {spec!r} does not encode ({error})") from None
+    return chain
+
+
+def _chain(spec: Any) -> Chain:
     if spec is None or spec == "none":
         return []
     if isinstance(spec, str):
-        return spec if spec in ("auto", "keep") else [_named(spec)]
+        return [_named(spec)]
     if isinstance(spec, Mapping):
         return [_document(spec)]
     if isinstance(spec, Sequence):
-        return [document for item in spec for document in parse(item)]
+        return [document for item in spec for document in _chain(item)]
     if hasattr(spec, "get_config"):  # numcodecs
         return [_document(spec.get_config())]
     if hasattr(spec, "to_dict"):  # zarr
@@ -64,6 +79,9 @@ def _named(spec: str) -> dict[str, Any]:
     if name not in KNOWN or (level_text and not level_text.lstrip("-").isdigit()):
         raise PlanError(f"codec: expected one of {', '.join(KNOWN)} (with :level), 'auto' or 'keep', found {spec!r}")
     level = int(level_text) if level_text else _LEVELS[family]
+    if family in _RANGES and level not in _RANGES[family]:
+        low, high = _RANGES[family].start, _RANGES[family].stop - 1
+        raise PlanError(f"codec: expected a level of {name} from {low} to {high}, found {level}")
     if family == "blosc":
         return blosc(name.partition("-")[2] or "zstd", level)
     if family == "zstd":

@@ -19,7 +19,7 @@ from h5z.policy import Policy
 from h5z.report import Report
 from h5z.scan import scan
 from h5z.scheduling import run, watching
-from h5z.source import Dataset, SourceArray, lazy_array
+from h5z.source import Dataset, SourceArray, forget, lazy_array
 from h5z.verify import LEVELS, check
 
 if TYPE_CHECKING:
@@ -249,7 +249,8 @@ def convert(
     status = "unchanged" if finished else "converted"
     differences: tuple[Any, ...] = ()
     checked = 0
-    with watching(progress, made.nbytes * (1 + (verify == "full"))) as advance, _clean_up(place if fresh else None):
+    total = made.nbytes * (1 + (verify == "full"))
+    with watching(progress, total) as advance, _leaving(made.source, place if fresh or place.prefix else None):
         if not finished:
             jobs = [
                 (run_task, (place, task.number, work), work_nbytes(work)) for task, work in _work(made, place, source_options)
@@ -277,14 +278,16 @@ def work_nbytes(work: Work) -> int:
 
 
 @contextmanager
-def _clean_up(fresh: Target | None) -> Iterator[None]:
-    """Take away a target that this call began, if its source turns out to be unreadable: no rerun could finish it."""
+def _leaving(source: str, begun: Target | None) -> Iterator[None]:
+    """Let go of the source; take away a target that this call began if its source is unreadable: no rerun could end it."""
     try:
         yield
     except SourceError:
-        if fresh is not None:
-            fresh.clear()
+        if begun is not None:
+            begun.clear() if not begun.prefix else replace(begun, prefix="").clear(".h5z")
         raise
+    finally:
+        forget(source)
 
 
 def _report(

@@ -10,10 +10,9 @@ from typing import Any
 
 import h5py
 import numpy as np
-from h5py import h5d, h5i, h5s
+from h5py import h5d, h5f, h5i, h5s
 
 from h5z.dtypes import class_of, parts, raw_layout
-from h5z.errors import SourceError
 from h5z.filters import Filter, decodable, decode
 from h5z.grid import ChunkGrid, Region, intersect, region_shape, within
 from h5z.nodes import Datatype
@@ -51,8 +50,8 @@ class DirectReader:
         filters it skipped (a bit each).
     """
 
-    def __init__(self, did: Any, dtype: Datatype, fetch: Fetch) -> None:
-        self.fetch, self.dtype = fetch, raw_layout(dtype)
+    def __init__(self, did: Any, dtype: Datatype, fetch: Fetch, *, external: bool = False) -> None:
+        self.fetch, self.dtype, self.external = fetch, raw_layout(dtype), external
         plist = did.get_create_plist()
         self.shape = tuple(map(int, did.shape))
         self.filters = tuple(_pipeline(plist))
@@ -64,7 +63,7 @@ class DirectReader:
             self.nbytes = math.prod(self.grid.chunks) * self.dtype.itemsize
             self._index(did, self.grid)
         else:
-            self.offset = did.get_offset()
+            self.offset = 0 if external else did.get_offset()
 
     def _index(self, did: Any, grid: ChunkGrid) -> None:
         found: list[tuple[tuple[int, ...], int, int, int]] = []
@@ -86,7 +85,7 @@ class DirectReader:
 
         Raises
         ------
-        SourceError
+        OSError, ValueError
             If the file ends too early, or a chunk cannot be decoded.
         """
         if self.grid is None:
@@ -179,10 +178,12 @@ def direct_reader(did: Any, dtype: Datatype, fetch: Fetch) -> DirectReader | Non
     """A reader for a dataset, or None where only libhdf5 can read it."""
     plist = did.get_create_plist()
     layout = plist.get_layout()
-    if layout not in (h5d.CHUNKED, h5d.CONTIGUOUS) or plist.get_external_count() or did.shape is None or 0 in did.shape:
+    if layout not in (h5d.CHUNKED, h5d.CONTIGUOUS) or did.shape is None or 0 in did.shape:
         return None
     if not is_plain(dtype) or not decodable(_pipeline(plist)):
         return None
+    if plist.get_external_count():
+        return DirectReader(did, dtype, external_fetch(did, plist), external=True)
     if layout == h5d.CHUNKED and (_misindexed(did) or ChunkGrid(did.shape, plist.get_chunk()).size > _LARGEST_INDEX):
         return None
     return DirectReader(did, dtype, fetch)
@@ -199,6 +200,32 @@ def _misindexed(did: Any) -> bool:
     return len(unlimited) == 1 and unlimited != [0] and superblock >= 3
 
 
+def external_fetch(did: Any, plist: Any) -> Fetch:
+    """Read the raw files of a dataset with external storage, beside the file that names them, as one run of bytes.
+
+    Past the end of such a file there are zeros, as libhdf5 has it.
+    """
+    folder = os.path.dirname(os.path.abspath(h5f.get_name(did).decode("utf-8", "surrogateescape")))
+    parts = [plist.get_external(i) for i in range(plist.get_external_count())]
+    files = [
+        (os.path.join(folder, name.decode("utf-8", "surrogateescape")), int(start), int(size)) for name, start, size in parts
+    ]
+
+    def fetch(offset: int, nbytes: int) -> bytes:
+        out = b""
+        for name, start, size in files:
+            if len(out) < nbytes and offset < size:
+                with open(name, "rb") as raw:
+                    raw.seek(start + offset)
+                    wanted = min(size - offset, nbytes - len(out))
+                    out += raw.read(wanted).ljust(wanted, b"\0")
+                offset = size
+            offset -= size
+        return out.ljust(nbytes, b"\0")
+
+    return fetch
+
+
 def url_fetch(name: str, storage_options: dict[str, Any] | None) -> Fetch:
     """Read a remote file's bytes by ranged requests, through fsspec."""
     from fsspec.core import url_to_fs
@@ -208,7 +235,7 @@ def url_fetch(name: str, storage_options: dict[str, Any] | None) -> Fetch:
     def fetch(offset: int, nbytes: int) -> bytes:
         found: bytes = filesystem.cat_file(path, start=offset, end=offset + nbytes)
         if len(found) != nbytes:
-            raise SourceError(f"{name}: expected {nbytes} bytes at {offset}, found {len(found)}")
+            raise OSError(f"expected {nbytes} bytes at {offset}, found {len(found)}")
         return found
 
     return fetch
@@ -225,7 +252,7 @@ def local_fetch(file: h5py.File) -> Fetch:
         while len(found) < nbytes:
             more = os.pread(fd, nbytes - len(found), offset + len(found))
             if not more:
-                raise SourceError(f"{name}: expected {nbytes} bytes at {offset}, found the file's end after {len(found)}")
+                raise OSError(f"expected {nbytes} bytes at {offset}, found the file's end after {len(found)}")
             found += more
         return found
 

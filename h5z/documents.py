@@ -20,7 +20,7 @@ Documents = dict[str, dict[str, Json]]
 
 def dump(document: dict[str, Json]) -> bytes:
     """Strict JSON, one form for the same document."""
-    return json.dumps(document, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False).encode()
+    return json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False).encode()
 
 
 def plan_documents(plan: Plan) -> Documents:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, cast
 
+import h5py
 import numpy as np
 from h5py import h5t
 
@@ -292,6 +294,27 @@ def memory(dtype: Datatype, tid: Any, shape: tuple[int, ...]) -> tuple[Any, Any]
     found = cast("np.dtype[Any]", plain(dtype))
     mtype = h5t.py_create(found, logical=True)
     return np.zeros(shape + extra, found), h5t.array_create(mtype, extra) if extra else mtype
+
+
+def relabelled(values: Any, dtype: Datatype) -> Any:
+    """Numbers out of a sequence, with the byte order that they really have.
+
+    h5py hands over big-endian sequences unswapped, but calls them native (at least up to 3.16).
+    """
+    found = plain(dtype) if isinstance(values, np.ndarray) and values.dtype.kind in "iuf" else None
+    if found is None or found.byteorder != ">" or values.dtype.byteorder == ">" or not _unswapped():
+        return values
+    return values.view(found)
+
+
+@cache
+def _unswapped() -> bool:
+    """Whether h5py mislabels big-endian sequences here."""
+    with h5py.File("probe", "w", driver="core", backing_store=False) as file:
+        made = file.create_dataset("x", (1,), h5py.vlen_dtype(np.dtype(">i2")))
+        made[0] = np.array([1], ">i2")
+        found = made[0]
+        return bool(found[0] != 1)
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,6 @@ import numcodecs
 from isal import isal_zlib
 from numcodecs import blosc
 
-from h5z.errors import SourceError
-
 Filter = tuple[int, str, int, tuple[int, ...]]
 Decoder = Callable[[Any, int], Any]
 
@@ -48,7 +46,7 @@ def decode(stored: Any, filters: Sequence[Filter], mask: int, nbytes: int) -> An
 
     Raises
     ------
-    SourceError
+    ValueError
         If a checksum fails, or the bytes are not what the pipeline writes.
     """
     for i in reversed(range(len(filters))):
@@ -58,9 +56,9 @@ def decode(stored: Any, filters: Sequence[Filter], mask: int, nbytes: int) -> An
         try:
             stored = _DECODERS[number](stored, options[0] if number == SHUFFLE else nbytes)
         except Exception as error:  # each library has errors of its own
-            raise SourceError(f"filter {number} ({name}) cannot decode a chunk ({error})") from None
+            raise ValueError(f"filter {number} ({name}) cannot decode a chunk ({error})") from None
     if memoryview(stored).nbytes != nbytes:
-        raise SourceError(f"expected a chunk of {nbytes} bytes, found {memoryview(stored).nbytes}")
+        raise ValueError(f"expected a chunk of {nbytes} bytes, found {memoryview(stored).nbytes}")
     return stored
 
 

@@ -9,13 +9,13 @@ from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
-from h5py import h5z
+from h5py import h5i, h5z
 
 from h5z.dimensions import is_bare
-from h5z.dtypes import access, is_string, leaves, parts, variable
+from h5z.dtypes import access, class_of, is_string, leaves, parts, variable
 from h5z.errors import UnsupportedError
 from h5z.nodes import ArrayNode
-from h5z.source import Dataset, split
+from h5z.source import Dataset, reference_text, split
 
 _BUILTIN_FILTERS = range(1, 7)
 LARGEST_CONTENT = 1 << 16
@@ -45,6 +45,10 @@ def measured(node: ArrayNode, handle: Dataset, did: Any) -> ArrayNode:
     if is_bare(node) and 0 < node.storage_nbytes <= LARGEST_CONTENT:
         values = handle.read_from(did, (slice(0, node.shape[0]),))
         return replace(node, content=base64.b64encode(values.tobytes()).decode() if values.any() else None)
+    for part in parts(node.dtype):
+        if class_of(part) == "reference":
+            _check_references(node, handle, did)
+            break
     ragged = any(leaf.ragged or leaf.steps[-1:] == ("lengths",) for leaf in found)
     strings = any(is_string(p) and cast(dict[str, Any], p)["size"] is None for p in parts(node.dtype))
     return _count(node, handle, did) if ragged or strings else node
@@ -95,6 +99,17 @@ def _count(node: ArrayNode, handle: Dataset, did: Any) -> ArrayNode:
                 if leaf.ragged:
                     counts.setdefault("/".join(leaf.steps), []).append(len(values))
     return replace(node, counts=counts, utf8=utf8)
+
+
+def _check_references(node: ArrayNode, handle: Dataset, did: Any) -> None:
+    """Refuse references that point to nothing: a path cannot say where they pointed."""
+    fid = h5i.get_file_id(did)
+    for region in handle.rows(cast(tuple[int, ...], node.shape)):
+        block = handle.read_from(did, region)
+        for leaf in leaves(node.dtype):
+            if class_of(leaf.described) == "reference":
+                for ref in np.asarray(split(block, leaf.steps), dtype=object).ravel():
+                    reference_text(ref, fid)
 
 
 def _rows(block: Any) -> Iterator[Any]:

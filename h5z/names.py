@@ -11,7 +11,7 @@ import hashlib
 import re
 
 RESERVED = frozenset({"zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata", ".h5z"})
-_HARD = re.compile(r"[\\\x00-\x1f\x7f\udc80-\udcff]")
+_HARD = re.compile(r"[/\\\x00-\x1f\x7f\udc80-\udcff]")
 _LONGEST = 240
 
 

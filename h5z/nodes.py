@@ -88,17 +88,27 @@ class Problem(Record):
 
 @dataclass(frozen=True)
 class GroupNode(Record):
-    """A group. ``order`` names what its links and attributes track of their creation order."""
+    """A group.
+
+    Attributes
+    ----------
+    order : str
+        What its links and attributes track of their creation order.
+    children : tuple of str
+        The names of all its links, in that order, where it is tracked.
+    """
 
     path: str
     attributes: tuple[Attribute, ...] = ()
     links: tuple[Link, ...] = ()
     order: str = ""
+    children: tuple[str, ...] = ()
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> GroupNode:
         """Build the group that `to_dict` described."""
-        return cls(**{**data, "attributes": _attributes(data), "links": tuple(map(Link.from_dict, data.get("links", ())))})
+        links = tuple(map(Link.from_dict, data.get("links", ())))
+        return cls(**{**data, "attributes": _attributes(data), "links": links, "children": tuple(data.get("children", ()))})
 
 
 @dataclass(frozen=True)

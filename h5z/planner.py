@@ -13,7 +13,7 @@ from h5z.chunking import LEAST_COPIED_NBYTES, SHARD_NBYTES, auto_chunks, fit_mem
 from h5z.codecs import PORTABLE, Chain, default, fit, from_filters
 from h5z.dimensions import NON_COORDINATE, Dimensions, dimensions, is_netcdf, parent
 from h5z.direct import is_plain
-from h5z.dtypes import BOOL, STRING, Leaf, class_of, leaves, raw_layout
+from h5z.dtypes import BOOL, STRING, Leaf, access, class_of, leaves, plain, raw_layout
 from h5z.errors import PlanError, UnsupportedError, one_line
 from h5z.filters import decodable
 from h5z.grid import ChunkGrid
@@ -155,8 +155,7 @@ class _Planner:
     def _group(self, node: GroupNode) -> None:
         place, record = ("", {}) if node.path == "/" else self._place(node.path)
         seen, exact = project(node.attributes, netcdf=self.netcdf, zarr_format=self.policy.zarr_format)
-        if exact:
-            record["attributes"] = exact
+        record |= _attribute_record(node, exact)
         if node.links:
             record["links"] = {_json_name(link.name): _link(link) for link in node.links}
             self.problems += [
@@ -168,6 +167,8 @@ class _Planner:
             record["user_block"] = self.tree.user_block
         if node.order:
             record["order"] = node.order
+        if "links" in node.order:
+            record["children"] = [_json_name(name) for name in node.children]
         self.groups[place] = _clean({**seen, **({"h5z": record} if record else {})})
 
     def _typed(self, node: TypeNode) -> dict[str, Json]:
@@ -192,9 +193,7 @@ class _Planner:
     def _single(self, node: ArrayNode, leaf: Leaf) -> None:
         place, record = self._place(node.path)
         seen, exact = project(node.attributes, netcdf=self.netcdf, zarr_format=self.policy.zarr_format, array=node)
-        record |= _array_record(node)
-        if exact:
-            record["attributes"] = exact
+        record |= _array_record(node) | _attribute_record(node, exact)
         if class_of(node.dtype) == "enum" and not self.netcdf and "flag_values" not in seen:
             members = cast(dict[str, Any], node.dtype)["members"]
             seen["flag_values"], seen["flag_meanings"] = (
@@ -214,9 +213,7 @@ class _Planner:
         place, record = self._place(node.path)
         seen, exact = project(node.attributes, netcdf=self.netcdf, zarr_format=self.policy.zarr_format)
         shape = None if node.shape is None else list(node.shape)
-        record |= {"dataset": {**_array_record(node), "shape": shape}}
-        if exact:
-            record["attributes"] = exact
+        record |= {"dataset": {**_array_record(node), "shape": shape}} | _attribute_record(node, exact)
         self.groups[place] = _clean({**seen, "h5z": record})
         names = self.dims.names.get(node.path, ())
         taken: dict[str, set[str]] = {}
@@ -340,10 +337,10 @@ class _Planner:
     def _fill(self, node: ArrayNode, leaf: Leaf, text: bool) -> tuple[Json, bool]:
         """The target's fill value, and whether all chunks must be stored because it cannot stand for HDF5's."""
         value = node.fill.get("value") if isinstance(node.fill, dict) else None
-        plain = not leaf.steps and not leaf.extra
-        if text or not plain or (isinstance(value, list) and class_of(leaf.described) not in ("complex", "compound")):
-            usable = plain and text and isinstance(value, str)
-            return (value, False) if usable else (None, value is not None)
+        whole = not leaf.steps and not leaf.extra
+        if text or not whole or (isinstance(value, list) and class_of(leaf.described) not in ("complex", "compound")):
+            usable = whole and text and isinstance(value, str) and (value or self.policy.zarr_format == 3)
+            return (value, False) if usable else (None, bool(value))
         if self.policy.zarr_format == 3:
             return value, False
         if (isinstance(value, str) and value.startswith("0x")) or cast("np.dtype[Any]", leaf.dtype).names:
@@ -377,7 +374,7 @@ def _same_bytes(node: ArrayNode, leaf: Leaf, kind: Any) -> bool:
 
 def decode_zero(dtype: Datatype) -> Any:
     """The zero of a fixed-size datatype."""
-    return np.zeros((), decode({"base64": ""}, dtype).dtype)[()]
+    return np.zeros((), plain(dtype, raw=access(dtype) == "raw"))[()]
 
 
 def _first(attribute: Attribute) -> Json:
@@ -414,6 +411,14 @@ def _clean(value: Json) -> Json:
 def _link(link: Link) -> dict[str, Json]:
     target = _json_name(link.target)
     return {"external": [_json_name(link.file), target]} if link.file is not None else {link.kind: target}
+
+
+def _attribute_record(node: GroupNode | ArrayNode, exact: dict[str, Json]) -> dict[str, Json]:
+    """What JSON alone loses of a node's attributes: datatypes, shapes, values, and their order where it is tracked."""
+    record: dict[str, Json] = {"attributes": exact} if exact else {}
+    if "attrs" in node.order and len(node.attributes) > 1:
+        record["attribute_order"] = [item.name for item in node.attributes]
+    return record
 
 
 def _array_record(node: ArrayNode) -> dict[str, Json]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -105,6 +106,18 @@ def _identity(name: str, file: h5py.File) -> tuple[int, int]:
     return stat.st_size, stat.st_mtime_ns
 
 
+@dataclass
+class _Met:
+    """An object met on the walk, with the addresses of the groups above it; `copied` below a link that is followed."""
+
+    path: str
+    oid: Any
+    ancestors: tuple[tuple[int, int], ...]
+    copied: bool = False
+    links: list[Link] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+
+
 class _Scanner:
     """One walk over an open file."""
 
@@ -130,60 +143,61 @@ class _Scanner:
 
     def walk(self) -> dict[str, Node]:
         """Meet every object, first the links, then the headers: references need to know every object's path."""
-        found: dict[str, tuple[Any, tuple[Link, ...]]] = {}
+        found: list[_Met] = []
         try:
             root = h5o.open(self.file.id, b"/")
             self.paths[address(root)] = "/"
         except (KeyError, OSError, RuntimeError, ValueError) as error:
             raise SourceError(f"{self.name}: its root group cannot be read ({one_line(error)})") from None
-        stack: list[tuple[str, Any, tuple[tuple[int, int], ...]]] = [("/", root, (address(root),))]
+        stack = [_Met("/", root, (address(root),))]
         while stack:
-            path, oid, ancestors = stack.pop()
-            links: list[Link] = []
-            children: list[tuple[str, Any, tuple[tuple[int, int], ...]]] = []
-            if isinstance(oid, h5g.GroupID):
-                children = list(self._children(path, oid, ancestors, links))
-            found[path] = oid, tuple(links)
+            met = stack.pop()
+            found.append(met)
             if len(found) > MAX_OBJECTS:
                 raise SourceError(f"{self.name}: more than {MAX_OBJECTS:,} objects")
-            stack.extend(reversed(children))
+            if isinstance(met.oid, h5g.GroupID):
+                stack.extend(reversed(list(self._children(met))))
         nodes: dict[str, Node] = {}
-        for path, (oid, linked) in found.items():
+        for met in found:
             try:
-                nodes[path] = self._node(path, oid, linked)
+                nodes[met.path] = self._node(met)
             except (OSError, KeyError, RuntimeError, ValueError, TypeError, OverflowError) as error:
-                self.problems.append(Problem(path, _reason(error)))
+                self.problems.append(Problem(met.path, _reason(error)))
         return nodes
 
-    def _children(
-        self, path: str, gid: Any, ancestors: tuple[tuple[int, int], ...], links: list[Link]
-    ) -> Iterator[tuple[str, Any, tuple[tuple[int, int], ...]]]:
-        names: list[bytes] = []
-        try:
-            tracked = gid.get_create_plist().get_link_creation_order() & h5p.CRT_ORDER_INDEXED
-            gid.links.iterate(names.append, idx_type=h5.INDEX_CRT_ORDER if tracked else h5.INDEX_NAME)
-        except (OSError, RuntimeError, KeyError, ValueError) as error:
-            self.problems.append(Problem(path, f"its links cannot be listed ({one_line(error)})"))
-        prefix = path if path.endswith("/") else path + "/"
-        for raw in names:
+    def _children(self, met: _Met) -> Iterator[_Met]:
+        """The objects that a group leads to for the first time; its other links are noted."""
+        prefix = met.path if met.path.endswith("/") else met.path + "/"
+        for raw in self._link_names(met):
             name = raw.decode("utf-8", "surrogateescape")
+            met.names.append(name)
             try:
-                kind = gid.links.get_info(raw).type
-                if kind == h5l.TYPE_HARD:
-                    oid = h5o.open(gid, raw)
-                    where = address(oid)
-                    if where in self.paths:
-                        links.append(Link(name, "hard", self.paths[where]))
-                        continue
-                    self.paths[where] = prefix + name
-                    yield prefix + name, oid, (*ancestors, where) if isinstance(oid, h5g.GroupID) else ancestors
+                kind = met.oid.links.get_info(raw).type
+                if kind != h5l.TYPE_HARD:
+                    link, oid = self._link(met.oid, raw, prefix + name, kind)
+                    met.links.append(link)
+                    if oid is not None and address(oid) not in met.ancestors:
+                        yield _Met(prefix + name, oid, (*met.ancestors, address(oid)), copied=True)
                     continue
-                link, oid = self._link(gid, raw, prefix + name, kind)
-                links.append(link)
-                if oid is not None and address(oid) not in ancestors:
-                    yield prefix + name, oid, (*ancestors, address(oid))
+                oid = h5o.open(met.oid, raw)
+                where = address(oid)
+                if where in met.ancestors or (where in self.paths and not met.copied):
+                    met.links.append(Link(name, "hard", self.paths.get(where, "/")))
+                    continue
+                if not met.copied:
+                    self.paths[where] = prefix + name
+                yield _Met(prefix + name, oid, (*met.ancestors, where), copied=met.copied)
             except (OSError, KeyError, RuntimeError, ValueError) as error:
                 self.problems.append(Problem(prefix + name, f"cannot be opened ({one_line(error)})"))
+
+    def _link_names(self, met: _Met) -> list[bytes]:
+        names: list[bytes] = []
+        try:
+            tracked = met.oid.get_create_plist().get_link_creation_order() & h5p.CRT_ORDER_TRACKED
+            met.oid.links.iterate(names.append, idx_type=h5.INDEX_CRT_ORDER if tracked else h5.INDEX_NAME)
+        except (OSError, RuntimeError, KeyError, ValueError) as error:
+            self.problems.append(Problem(met.path, f"its links cannot be listed ({one_line(error)})"))
+        return names
 
     def _link(self, gid: Any, raw: bytes, path: str, kind: int) -> tuple[Link, Any | None]:
         """Describe a soft, external or user-defined link; with the object that it leads to where links are followed."""
@@ -240,22 +254,25 @@ class _Scanner:
         path = (self.folder / file).resolve()
         return path if any(path.is_relative_to(root) for root in self.roots) else None
 
-    def _node(self, path: str, oid: Any, links: tuple[Link, ...]) -> Node:
-        attributes = tuple(self._attributes(path, oid))
+    def _node(self, met: _Met) -> Node:
+        path, oid = met.path, met.oid
+        named = isinstance(oid, h5t.TypeID)
+        plist = None if named else oid.get_create_plist()
+        attributes = tuple(self._attributes(path, oid, plist))
         if h5o.get_info(oid).hdr.mesg.present >> _COMMENT_MESSAGE & 1:
             self.notes.append(f"{path} has a comment, which h5py cannot read: it is not carried over")
-        if isinstance(oid, h5t.TypeID):
+        if named:
             return TypeNode(path, describe(oid), attributes)
-        plist = oid.get_create_plist()
         order = _order_flags(plist, isinstance(oid, h5g.GroupID))
         if isinstance(oid, h5g.GroupID):
-            return GroupNode(path, attributes, links, order)
+            return GroupNode(path, attributes, tuple(met.links), order, tuple(met.names) if "links" in order else ())
         return self._array(path, oid, plist, attributes, order)
 
-    def _attributes(self, path: str, oid: Any) -> Iterator[Attribute]:
+    def _attributes(self, path: str, oid: Any, plist: Any) -> Iterator[Attribute]:
         names: list[bytes] = []
         try:
-            h5a.iterate(oid, names.append)
+            tracked = plist is not None and plist.get_attr_creation_order() & h5p.CRT_ORDER_TRACKED
+            h5a.iterate(oid, names.append, index_type=h5.INDEX_CRT_ORDER if tracked else h5.INDEX_NAME)
         except (OSError, RuntimeError, ValueError) as error:
             self.problems.append(Problem(path, f"its attributes cannot be listed ({one_line(error)})"))
         for raw in names:
@@ -267,7 +284,7 @@ class _Scanner:
             except (OSError, RuntimeError, ValueError, TypeError, KeyError, H5zError, OverflowError) as error:
                 self.problems.append(Problem(f"{path}@{name}", _reason(error)))
 
-    def _attribute(self, oid: Any, raw: bytes, name: str) -> Attribute:
+    def _attribute(self, oid: Any, raw: bytes, name: str, name_of: Callable[[Any], str] | None = None) -> Attribute:
         aid = h5a.open(oid, raw)
         tid, space = aid.get_type(), aid.get_space()
         dtype = describe(tid)
@@ -283,7 +300,13 @@ class _Scanner:
             leaves(dtype)
             value, mtype = memory(dtype, tid, shape)
             aid.read(value, mtype)
-        return Attribute(name, dtype, shape, encode(value, dtype, self._name_of), committed)
+        return Attribute(name, dtype, shape, encode(value, dtype, name_of or self._name_of), committed)
+
+    def _name_if_any(self, ref: Any) -> str:
+        try:
+            return self._name_of(ref)
+        except SourceError:
+            return ""
 
     def _name_of(self, ref: Any) -> str:
         return reference_text(ref, self.file.id, self.paths)
@@ -356,7 +379,7 @@ class _Scanner:
                 h5ds.iterate(did, axis, lambda scale, found=attached: found.append(self.paths.get(address(scale), "")), 0)
                 yield tuple(attached)
         except RuntimeError:  # a reference to nothing: the attribute itself still names the others
-            listed = self._attribute(did, b"DIMENSION_LIST", "DIMENSION_LIST").value
+            listed = self._attribute(did, b"DIMENSION_LIST", "DIMENSION_LIST", self._name_if_any).value
             yield from (tuple(item for item in refs if item) for refs in listed[axis:])
 
 

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import h5py
 import numpy as np
-from h5py import h5d, h5o, h5p, h5r, h5s
+from h5py import h5d, h5f, h5o, h5p, h5r, h5s
 
 from h5z.direct import DirectReader, direct_reader, local_fetch, url_fetch
-from h5z.dtypes import Leaf, access, memory
+from h5z.dtypes import Leaf, access, memory, relabelled
 from h5z.errors import SourceError, one_line
 from h5z.grid import Region, region_shape
 from h5z.nodes import Datatype
@@ -85,24 +85,39 @@ class _Open:
     def __init__(self, name: str, storage_options: dict[str, Any] | None) -> None:
         self.file = open_file(name, storage_options)
         self.fetch = url_fetch(name, storage_options) if "://" in name else local_fetch(self.file)
+        self._datasets: OrderedDict[str, Any] = OrderedDict()
         self._readers: OrderedDict[str, DirectReader | None] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+
+    def dataset(self, path: str) -> Any:
+        """An open dataset, one for all who read it: its external files are found by who opened it first."""
+        with self._lock:
+            if path not in self._datasets:
+                self._datasets[path] = open_dataset(self.file, path)
+                _trim(self._datasets, _READERS)
+            return self._datasets[path]
 
     def reader(self, path: str, dtype: Datatype) -> DirectReader | None:
         """The reader of a dataset past libhdf5, made at the first call; None where only libhdf5 can read it."""
         with self._lock:
             if path not in self._readers:
-                self._readers[path] = direct_reader(open_dataset(self.file, path), dtype, self.fetch)
-                if len(self._readers) > _READERS:
-                    self._readers.popitem(last=False)
+                did = h5d.open(self.file.id, path.encode("utf-8", "surrogateescape"))
+                here = h5f.get_name(did) == h5f.get_name(self.file.id)  # an external link leads into another file
+                self._readers[path] = direct_reader(did, dtype, self.fetch) if here else None
+                _trim(self._readers, _READERS)
             return self._readers[path]
+
+
+def _trim(cache: OrderedDict[str, Any], most: int) -> None:
+    while len(cache) > most:
+        cache.popitem(last=False)
 
 
 class _Files:
     """The files that this process read last, open; at most `_OPEN_FILES`, keyed by what they were when opened."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
         self._files: OrderedDict[tuple[Any, ...], _Open] = OrderedDict()
 
     def get(self, name: str, storage_options: dict[str, Any] | None) -> _Open:
@@ -118,8 +133,19 @@ class _Files:
                 self._files.popitem(last=False)
             return file
 
+    def forget(self, name: str) -> None:
+        """Let go of a file: it is closed when nobody reads it any more."""
+        with self._lock:
+            for key in [key for key in self._files if key[0] == name]:
+                del self._files[key]
+
 
 _files = _Files()
+
+
+def forget(name: str) -> None:
+    """Let go of what this process keeps open of a file, so that others may write to it."""
+    _files.forget(name)
 
 
 @dataclass(frozen=True)
@@ -140,7 +166,7 @@ class Dataset:
 
     def open(self) -> Any:
         """Open the dataset: external files and virtual sources are looked for beside the file that names them."""
-        return open_dataset(_files.get(self.file, self.storage_options).file, self.path)
+        return _files.get(self.file, self.storage_options).dataset(self.path)
 
     def read(self, region: Region) -> Any:
         """Read a region; scalars by the empty region.
@@ -151,8 +177,10 @@ class Dataset:
             If HDF5 cannot read it: a corrupt chunk, a failed checksum, a file that vanished.
         """
         with reading(self.file, self.path, region):
-            reader = self.reader() if self.direct else None
-            return self.read_from(self.open(), region) if reader is None else reader.read(region)
+            reader = self.reader()
+            if reader is not None and (self.direct or reader.external):
+                return reader.read(region)
+            return self.read_from(self.open(), region)
 
     def stored(self, index: tuple[int, ...]) -> bytes | None:
         """A chunk's bytes as they lie in the file; None where they must be decoded and encoded instead.
@@ -262,7 +290,7 @@ def reference_text(ref: Any, fid: Any, paths: dict[tuple[int, int], str] | None 
     try:
         target = h5r.dereference(ref, fid)
         path = (paths or {}).get(address(target)) or (h5r.get_name(ref, fid) or b"").decode("utf-8", "surrogateescape")
-    except (OSError, RuntimeError, ValueError) as error:
+    except (KeyError, OSError, RuntimeError, ValueError) as error:
         raise SourceError(f"a reference points to nothing ({one_line(error)})") from None
     return path + f"[{space_text(h5r.get_region(ref, fid))}]" if isinstance(ref, h5py.RegionReference) else path
 
@@ -365,7 +393,7 @@ class SourceArray:
         row, start = self.marks[first]
         stop = self.marks[last][0] + 1 if last < len(self.marks) else (self.source_shape or (1,))[0]
         rows: Region = (slice(row, stop), *(slice(0, n) for n in self.source_shape[1:])) if self.source_shape else ()
-        values = split(self.dataset.read(rows), self.leaf.steps)
+        values = relabelled(split(self.dataset.read(rows), self.leaf.steps), self.leaf.described)
         return values[wanted.start - start : wanted.stop - start]
 
     def _carry(self, values: Any, region: Region) -> Any:

@@ -97,6 +97,12 @@ class Target:
     def get(self, key: str) -> bytes | None:
         """Read one object, None if it is not there."""
         with reaching(f"{self.name}/{key}"):
+            folder = self.path
+            if folder is not None:
+                try:
+                    return (folder / self.prefix / key).read_bytes()
+                except (FileNotFoundError, NotADirectoryError):
+                    return None
             found = sync(self.store.get(self.prefix + key, default_buffer_prototype()))
             return None if found is None else found.to_bytes()
 
@@ -126,11 +132,15 @@ class Target:
 
     def listing(self, below: str = "") -> list[str]:
         """Keys below a prefix, relative to the target."""
-
-        async def collect() -> list[str]:
-            return [key async for key in self.store.list_prefix(self.prefix + below)]
-
         with reaching(self.name):
+            folder = self.path
+            if folder is not None:
+                root = folder / self.prefix
+                return [str(path.relative_to(root)) for path in (root / below).rglob("*") if path.is_file()]
+
+            async def collect() -> list[str]:
+                return [key async for key in self.store.list_prefix(self.prefix + below)]
+
             return [key[len(self.prefix) :] for key in sync(collect())]
 
     def delete(self, keys: Iterable[str]) -> None:
@@ -296,7 +306,7 @@ def _create(target: Target, plan: Plan) -> None:
         except OSError as error:
             raise TargetError(f"{target.name}: cannot be created ({error.strerror or one_line(error)})") from None
         _check_case(folder, plan)
-    text = json.dumps(plan.to_dict(), sort_keys=True)
+    text = json.dumps(plan.to_dict())
     target.put({f"{_MARK}/plan.json": text.encode("utf-8", "surrogatepass")})
     documents = plan_documents(plan)
     target.put({key: dump(value) for key, value in documents.items() if "/" in key})

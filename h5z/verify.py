@@ -19,7 +19,7 @@ from h5z.plan import ArrayPlan, Plan
 from h5z.policy import Policy
 from h5z.report import Difference, Report
 from h5z.scheduling import run, watching
-from h5z.source import SourceArray
+from h5z.source import SourceArray, forget, open_file
 
 if TYPE_CHECKING:
     from h5z.target import Target
@@ -64,6 +64,7 @@ def verify(
         raise PlanError(f"level: expected one of {', '.join(map(repr, LEVELS))}, found {level!r}")
     start = time.perf_counter()
     place = Target.of(target, storage_options)
+    open_file(os.fspath(source), source_options).close()
     root = place.root()
     if root is None:
         found = "an unfinished one" if place.exists() else "nothing"
@@ -73,8 +74,11 @@ def verify(
         raise TargetError(f"{place.name}: expected a target of h5z, found a Zarr hierarchy without its record")
     policy = Policy.from_dict(record["policy"])
     made = plan(source, target, policy=policy, storage_options=source_options, isolated=isolated)
-    with watching(progress, made.nbytes) as advance:
-        differences, checked = check(made, place, level, scheduler, advance, source_options, finished=True)
+    try:
+        with watching(progress, made.nbytes) as advance:
+            differences, checked = check(made, place, level, scheduler, advance, source_options, finished=True)
+    finally:
+        forget(made.source)
     return Report(
         made.source,
         place.name,

@@ -33,12 +33,12 @@ def _panel(outcome: Outcome, top: int) -> tuple[str, int]:
     longest = max([1.0, *(ratio for ratio in ratios.values() if ratio)])
     scale = f"{outcome.case.name}: wall time ÷ {outcome.baseline}; shorter is faster"
     parts = [_text(10, top + 16, outcome.case.about, weight="bold"), _text(10, top + 32, scale, fill="#666")]
-    for row, result in enumerate(shown):
-        parts.append(_bar(result, ratios[result.name] or 0.0, longest, top + HEAD + row * (BAR + GAP)))
     bottom = HEAD + len(shown) * (BAR + GAP)
     one = LABEL + ROOM / longest
     line = f'x1="{one:.1f}" x2="{one:.1f}" y1="{top + HEAD - 4}" y2="{top + bottom}"'
     parts.append(f'<line {line} stroke="#666" stroke-dasharray="3 3"/>')
+    for row, result in enumerate(shown):
+        parts.append(_bar(result, ratios[result.name] or 0.0, longest, top + HEAD + row * (BAR + GAP)))
     return "\n".join(parts), bottom + 22
 
 
@@ -53,5 +53,6 @@ def _bar(result: Result, ratio: float, longest: float, y: int) -> str:
 
 
 def _text(x: float, y: float, words: str, *, anchor: str = "start", weight: str = "normal", fill: str = "#222") -> str:
-    style = f'text-anchor="{anchor}" font-weight="{weight}" fill="{fill}"'
+    halo = 'stroke="white" stroke-width="3" paint-order="stroke"'  # over the baseline's line
+    style = f'text-anchor="{anchor}" font-weight="{weight}" fill="{fill}" {halo}'
     return f'<text x="{x:.1f}" y="{y}" {style}>{escape(words)}</text>'
