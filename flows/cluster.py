@@ -48,7 +48,7 @@ def connect(*, workers: int | None = None, scheduler: str | None = None) -> Iter
     with (
         _quiet("distributed", "distributed.client", "distributed.gc"),
         tempfile.TemporaryDirectory(prefix="h5z-dask-", ignore_cleanup_errors=True) as scratch,
-        dask.config.set(settings),
+        dask.config.set({**settings, "temporary-directory": scratch}),
         LocalCluster(
             n_workers=workers or os.cpu_count() or 1,
             threads_per_worker=1,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from h5z.errors import PlanError, SourceError
 from h5z.grid import Region, region_shape
-from h5z.nodes import Tree
+from h5z.nodes import Json, Tree
 from h5z.plan import ArrayPlan, Plan, Task
 from h5z.planner import make_plan
 from h5z.policy import Policy
@@ -166,16 +165,15 @@ def _work(made: Plan, target: Target, storage_options: dict[str, Any] | None) ->
         yield task, tuple(work)
 
 
-def run_task(target: Target, number: int, work: Work) -> dict[str, int]:
+def run_task(target: Target, number: int, work: Work) -> dict[str, Json]:
     """Read and write one task's pieces, then mark it done."""
-    units = nbytes = 0
+    record: dict[str, Json] = {"units": 0, "nbytes": 0, "checksums": {}}
     for source, written, region in work:
-        if written.plan.route == "copy":
-            units += written.copy(source, region)
-        else:
-            units += written.write(region, source.read(region))
-        nbytes += math.prod(region_shape(region)) * written.plan.itemsize
-    record = {"units": units, "nbytes": nbytes}
+        stored = written.copy(source, region) if written.plan.route == "copy" else written.write(region, source.read(region))
+        record["units"] += stored.units
+        record["nbytes"] += stored.nbytes
+        sums = record["checksums"]
+        sums[written.plan.path] = (sums.get(written.plan.path, 0) + stored.checksum) % (1 << 64)
     target.mark_done(number, record)
     return record
 

@@ -65,9 +65,15 @@ def _here(jobs: Sequence[Job], scheduler: str, workers: int, advance: Progress) 
     def ended(key: Any, *_: Any) -> None:
         advance(sizes.get(key, 0))
 
-    keywords = {} if scheduler in ("sync", "synchronous") else {"num_workers": max(1, workers)}
+    keywords: dict[str, Any] = {} if scheduler in ("sync", "synchronous") else {"num_workers": max(1, workers)}
+    if scheduler == "threads":  # by name, dask would first import distributed to look for a client
+        from dask.threaded import get
+
+        keywords["scheduler"] = get
+    else:
+        keywords["scheduler"] = scheduler
     with Callback(posttask=ended):
-        return list(compute(*tasks, scheduler=scheduler, **keywords))
+        return list(compute(*tasks, **keywords))
 
 
 def _on_cluster(jobs: Sequence[Job], client: Any, advance: Progress) -> list[Any]:

@@ -361,12 +361,21 @@ def _commit(target: Target) -> None:
     left = [task.number for task in plan.tasks() if task.number not in done]
     if left:
         raise UnfinishedTargetError(f"{target.name}: {len(left)} of {len(left) + len(done)} tasks are still to do")
-    documents = plan_documents(plan)
+    documents = plan_documents(plan, checksums(done))
     root = {key: value for key, value in documents.items() if "/" not in key}
     if plan.policy.consolidate:
         root |= consolidated(plan, documents)
     for key in sorted(root, key=("zarr.json", ".zgroup", ".zmetadata", ".zattrs").index, reverse=True):
         target.put({key: dump(root[key])})
+
+
+def checksums(done: Mapping[int, dict[str, Json]]) -> dict[str, str]:
+    """Each array's checksum of its stored bytes (`h5z.units.checksum`), from what the tasks recorded."""
+    sums: dict[str, int] = {}
+    for record in done.values():
+        for path, value in record.get("checksums", {}).items():
+            sums[path] = (sums.get(path, 0) + value) % (1 << 64)
+    return {path: f"{value:016x}" for path, value in sorted(sums.items())}
 
 
 def _swap(target: Target, new: Target) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import warnings
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 import zarr
+from isal import isal_zlib
 from zarr.storage import StorePath
 
 from h5z.codecs import encoder
@@ -18,6 +20,29 @@ from h5z.grid import Region
 from h5z.plan import ArrayPlan
 from h5z.source import SourceArray
 from h5z.target import Target, reaching
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Stored write units: how many, their bytes, and a checksum of those bytes that does not depend on order."""
+
+    units: int = 0
+    nbytes: int = 0
+    checksum: int = 0
+
+    def __add__(self, other: Stored) -> Stored:
+        """Two disjoint sets of units together."""
+        total = (self.checksum + other.checksum) % (1 << 64)
+        return Stored(self.units + other.units, self.nbytes + other.nbytes, total)
+
+
+def checksum(index: tuple[int, ...], data: Any) -> Stored:
+    """The checksum of one unit: 64 bits of BLAKE2b over its place, length and CRC-32; of several, their sum modulo 2⁶⁴."""
+    view = memoryview(data)
+    text = f"{','.join(map(str, index))}:{view.nbytes}:{isal_zlib.crc32(view)}"
+    found = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    return Stored(1, view.nbytes, int.from_bytes(found, "little"))
+
 
 _settings = threading.Lock()  # zarr's configuration and Python's warnings belong to all threads
 
@@ -53,9 +78,9 @@ class TargetArray:
         with reaching(f"{self.target.name}{self.plan.path}"):
             return np.asarray(self.array[region])
 
-    def write(self, region: Region, block: Any) -> int:
-        """Write a region of whole units; returns the units stored, those of fill values alone left out."""
-        stored = 0
+    def write(self, region: Region, block: Any) -> Stored:
+        """Write a region of whole units; those of fill values alone are left out."""
+        out = Stored()
         for index in self.plan.units.overlapping(region):
             unit = self.plan.units.region(index)
             inside = (slice(u.start - r.start, u.stop - r.start) for u, r in zip(unit, region, strict=True))
@@ -63,26 +88,34 @@ class TargetArray:
             if not self.plan.dense and self._is_fill(values):
                 continue
             if self._encode is not None:
-                self.target.put({self.key(index): self._encode(self._whole(values))})
+                out += self._put(index, self._encode(self._whole(values)))
             else:
                 with reaching(f"{self.target.name}{self.plan.path}"):
                     self.array[unit if unit else ...] = values
-            stored += 1
-        return stored
+                out += self.stored(index)
+        return out
 
-    def copy(self, source: SourceArray, region: Region) -> int:
-        """Write a region of whole units from the source's encoded chunks, unchanged; returns the units stored."""
-        stored = 0
+    def copy(self, source: SourceArray, region: Region) -> Stored:
+        """Write a region of whole units from the source's encoded chunks, unchanged."""
+        out = Stored()
         rank = len(source.source_shape)
         for index in self.plan.units.overlapping(region):
             data = source.dataset.stored(index[:rank])
             if data is None:
                 unit = self.plan.units.region(index)
-                stored += self.write(unit, source.read(unit))
+                out += self.write(unit, source.read(unit))
             elif data:
-                self.target.put({self.key(index): data})
-                stored += 1
-        return stored
+                out += self._put(index, data)
+        return out
+
+    def _put(self, index: tuple[int, ...], data: Any) -> Stored:
+        self.target.put({self.key(index): data})
+        return checksum(index, data)
+
+    def stored(self, index: tuple[int, ...]) -> Stored:
+        """What a write unit's object holds now; nothing if there is none."""
+        data = self.target.get(self.key(index))
+        return Stored() if data is None else checksum(index, data)
 
     def key(self, index: tuple[int, ...]) -> str:
         """The key of a write unit's object."""
@@ -115,12 +148,12 @@ class TargetArray:
 
     def _is_fill(self, values: Any) -> bool:
         """Whether every element has exactly the fill value's bits."""
-        flat = np.ravel(values)
         if self.plan.is_text:
-            return all(item == self._fill for item in flat)
-        fill = np.asarray(self._fill, flat.dtype)
-        if flat.size and flat[:1].tobytes() != fill.tobytes():
+            return all(item == self._fill for item in values.flat)
+        fill = np.asarray(self._fill, values.dtype)
+        if values.size and values[(slice(0, 1),) * values.ndim].tobytes() != fill.tobytes():
             return False
+        flat = np.ravel(values)
         kind = np.dtype(f"u{flat.dtype.itemsize}") if flat.dtype.itemsize in (1, 2, 4, 8) else None
         if kind is None:
             return flat.tobytes() == fill.tobytes() * flat.size

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from h5z.errors import H5zError, PlanError, TargetError, one_line
+from h5z.errors import PlanError, TargetError, one_line
 from h5z.grid import Region, region_shape
 from h5z.nodes import Json
 from h5z.plan import ArrayPlan, Plan
@@ -130,10 +130,25 @@ def check(
         for group in _grouped(array, pieces):
             jobs.append((compare, (handle, written, tuple(group)), sum(_nbytes(array, region) for region in group)))
     first: dict[str, Difference] = {}
-    for result in run(jobs, scheduler, made.workers, advance):
-        if result is not None:
-            first.setdefault(result.path, result)
+    sums: dict[str, int] = {}
+    for path, difference, stored in run(jobs, scheduler, made.workers, advance):
+        sums[path] = (sums.get(path, 0) + stored) % (1 << 64)
+        if difference is not None:
+            first.setdefault(path, difference)
+    if level == "full":
+        for path, wanted in _recorded(place, finished).items():
+            got = f"{sums[path]:016x}" if path in sums else wanted
+            if got != wanted:
+                first.setdefault(path, Difference(path, "checksum of stored bytes", wanted, got))
     return (*found, *first.values()), sum(job[2] for job in jobs)
+
+
+def _recorded(place: Target, finished: bool) -> dict[str, str]:
+    """The checksums that were taken when the units were written."""
+    from h5z.target import checksums
+
+    root = place.root() if finished else None
+    return checksums(place.done()) if root is None else dict(root["h5z"].get("checksums", {}))
 
 
 def _grouped(array: ArrayPlan, regions: list[Region]) -> Iterator[list[Region]]:
@@ -176,6 +191,8 @@ def _structure(made: Plan, place: Target, finished: bool) -> Iterator[Difference
             continue
         document = json.loads(raw)
         document.pop("consolidated_metadata", None)
+        if "/" not in key:
+            (document if key == ".zattrs" else document.get("attributes", {})).get("h5z", {}).pop("checksums", None)
         yield from _document(path, expected, document)
 
 
@@ -199,21 +216,32 @@ def _short(value: Json) -> str:
     return text if len(text) <= 120 else text[:117] + "..."
 
 
-def compare(source: SourceArray, target: TargetArray, regions: tuple[Region, ...]) -> Difference | None:
-    """Compare regions of one array bit for bit; the first difference, or None."""
+def compare(source: SourceArray, target: TargetArray, regions: tuple[Region, ...]) -> tuple[str, Difference | None, int]:
+    """Compare regions of one array bit for bit.
+
+    Returns
+    -------
+    path : str
+        The array's.
+    difference : Difference or None
+        The first.
+    checksum : int
+        Of the stored bytes of the regions' write units.
+    """
+    path, stored = target.plan.path, 0
     for region in regions:
         expected = source.read(region)
         try:
             found = target.read(region)
-        except H5zError as error:
-            return Difference(target.plan.path, f"region {_where(region)}", "readable", one_line(error))
+            for index in target.plan.units.overlapping(region):
+                stored = (stored + target.stored(index).checksum) % (1 << 64)
         except Exception as error:  # a decoder may raise anything on damaged bytes
-            return Difference(target.plan.path, f"region {_where(region)}", "readable", one_line(error))
+            return path, Difference(path, f"region {_where(region)}", "readable", one_line(error)), stored
         place = first_difference(expected, found)
         if place is not None:
-            offset = tuple(int(i) + s.start for i, s in zip(place, region, strict=True))
-            return Difference(target.plan.path, f"value at {list(offset)}", repr(expected[place]), repr(found[place]))
-    return None
+            offset = [int(i) + s.start for i, s in zip(place, region, strict=True)]
+            return path, Difference(path, f"value at {offset}", repr(expected[place]), repr(found[place])), stored
+    return path, None, stored
 
 
 def _where(region: Region) -> str:
