@@ -193,8 +193,16 @@ def test_anndata_reads_source_and_target_alike(migrated: Any, path: str) -> None
 
 
 def assert_same(expected: Any, found: Any, where: str) -> None:
-    """The same tables, matrices, mappings and values, with the same types."""
-    if isinstance(expected, Mapping):
+    """The same tables, matrices, mappings and values, with the same types.
+
+    A table of variable-length strings is no Zarr data type: it is a group of columns, which anndata reads as a mapping.
+    """
+    names = getattr(getattr(expected, "dtype", None), "names", None)
+    if names and isinstance(found, Mapping):
+        assert set(names) == set(found) and all(expected.dtype[name] == object for name in names), where
+        for name in names:
+            assert expected[name].tolist() == np.asarray(found[name]).tolist(), f"{where}/{name}"
+    elif isinstance(expected, Mapping):
         assert set(expected) == set(found), where
         for key in expected:
             assert_same(expected[key], found[key], f"{where}/{key}")
