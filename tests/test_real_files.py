@@ -199,8 +199,9 @@ def assert_same(expected: Any, found: Any, where: str) -> None:
     """
     names = getattr(getattr(expected, "dtype", None), "names", None)
     if names and isinstance(found, Mapping):
-        assert set(names) == set(found) and all(expected.dtype[name] == object for name in names), where
+        assert set(names) == set(found), where
         for name in names:
+            assert expected.dtype[name].kind == "O", where
             assert expected[name].tolist() == np.asarray(found[name]).tolist(), f"{where}/{name}"
     elif isinstance(expected, Mapping):
         assert set(expected) == set(found), where
