@@ -6,6 +6,7 @@ import json
 import os
 import warnings
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, cast
 
 import numpy as np
@@ -21,7 +22,7 @@ Documents = dict[str, dict[str, Json]]
 
 def dump(document: dict[str, Json]) -> bytes:
     """Strict JSON, one form for the same document."""
-    return json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False).encode()
+    return json.dumps(document, allow_nan=False, ensure_ascii=False).encode()
 
 
 def plan_documents(plan: Plan, checksums: Mapping[str, str] | None = None) -> Documents:
@@ -60,11 +61,8 @@ def _root_attributes(plan: Plan, attributes: dict[str, Json], checksums: Mapping
 
 def array_document(array: ArrayPlan, zarr_format: int) -> dict[str, Json]:
     """An array's Zarr metadata, attributes included."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # data types that zarr-python stores but the specification has not named yet
-        dtype = _zarr_dtype(array, zarr_format)
-        fill = _fill_json(array, dtype, zarr_format)
-        kind = dtype.to_json(zarr_format=cast(Any, zarr_format))
+    dtype, kind = _zarr_dtype(array.dtype if array.is_text else array.leaf().dtype, zarr_format)
+    fill = _fill_json(array, dtype, zarr_format)
     if zarr_format == 2:
         return _v2(array, cast(dict[str, Any], kind)["name"], fill)
     codecs: list[Any] = [_serializer(array), *array.codecs]
@@ -104,10 +102,16 @@ def _v2(array: ArrayPlan, kind: Json, fill: Json) -> dict[str, Json]:
     }
 
 
-def _zarr_dtype(array: ArrayPlan, zarr_format: int) -> ZDType[Any, Any]:
-    if array.is_text:
-        return VariableLengthUTF8() if array.dtype == "string" else VariableLengthBytes()
-    return parse_dtype(array.leaf().dtype, zarr_format=cast(Any, zarr_format))
+@cache
+def _zarr_dtype(dtype: np.dtype[Any] | str, zarr_format: int) -> tuple[ZDType[Any, Any], Json]:
+    """Zarr's data type, and its JSON."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # data types that zarr-python stores but the specification has not named yet
+        if isinstance(dtype, str):
+            found: ZDType[Any, Any] = VariableLengthUTF8() if dtype == "string" else VariableLengthBytes()
+        else:
+            found = parse_dtype(dtype, zarr_format=cast(Any, zarr_format))
+        return found, found.to_json(zarr_format=cast(Any, zarr_format))
 
 
 def _serializer(array: ArrayPlan) -> dict[str, Json]:

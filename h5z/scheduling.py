@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from h5z.errors import PlanError
@@ -52,28 +53,29 @@ def _client(scheduler: Any) -> Any | None:
 
 
 def _here(jobs: Sequence[Job], scheduler: str, workers: int, advance: Progress) -> list[Any]:
-    from dask.base import compute
+    """Run on one of dask's schedulers in this process; each task a partial, into which dask need not look."""
+    from dask.base import get_scheduler
     from dask.callbacks import Callback
-    from dask.delayed import delayed
+    from dask.threaded import get
 
-    sizes = {f"h5z-task-{i}": nbytes for i, (_, _, nbytes) in enumerate(jobs)}
-    tasks = [
-        delayed(function, pure=False)(*arguments, dask_key_name=f"h5z-task-{i}")
-        for i, (function, arguments, _) in enumerate(jobs)
-    ]
+    if len(jobs) < 2 and scheduler != "processes":
+        return [_finish(function(*arguments), nbytes, advance) for function, arguments, nbytes in jobs]
+    sizes = {("h5z", i): nbytes for i, (_, _, nbytes) in enumerate(jobs)}
+    tasks = {("h5z", i): (partial(function, *arguments),) for i, (function, arguments, _) in enumerate(jobs)}
 
     def ended(key: Any, *_: Any) -> None:
         advance(sizes.get(key, 0))
 
-    keywords: dict[str, Any] = {} if scheduler in ("sync", "synchronous") else {"num_workers": max(1, workers)}
-    if scheduler == "threads":  # by name, dask would first import distributed to look for a client
-        from dask.threaded import get
-
-        keywords["scheduler"] = get
-    else:
-        keywords["scheduler"] = scheduler
+    # By name, dask would first import distributed to look for a client.
+    execute = get if scheduler == "threads" else get_scheduler(scheduler=scheduler)
+    keywords = {} if scheduler in ("sync", "synchronous") else {"num_workers": max(1, workers)}
     with Callback(posttask=ended):
-        return list(compute(*tasks, **keywords))
+        return list(execute(tasks, list(tasks), **keywords))
+
+
+def _finish(result: Any, nbytes: int, advance: Progress) -> Any:
+    advance(nbytes)
+    return result
 
 
 def _on_cluster(jobs: Sequence[Job], client: Any, advance: Progress) -> list[Any]:
