@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from h5z.errors import PlanError
@@ -87,16 +88,14 @@ def migrate(
 
 
 def _run(parameters: dict[str, Any], on_progress: Listener | None) -> ArchiveReport:
+    from flows import server
     from flows.progress import listening
-    from flows.server import prefect_api
 
-    try:
-        with prefect_api(), listening(on_progress):
-            from flows.archive import migrate_archive
+    if find_spec("prefect") is None:
+        raise PlanError("migrate: expected Prefect (pip install 'h5z[flows]'), found none")
+    embedded = server.start()  # is on its way while the flow is imported
+    from flows.archive import migrate_archive
 
-            report: ArchiveReport = migrate_archive(**parameters)
-            return report
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] == "prefect":
-            raise PlanError("migrate: expected Prefect (pip install 'h5z[flows]'), found none") from None
-        raise
+    with server.use(embedded), listening(on_progress):
+        report: ArchiveReport = migrate_archive(**parameters)
+        return report

@@ -5,13 +5,16 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
-import sqlite3
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from functools import cache, cached_property
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+
+from h5z.errors import H5zError
 
 _HOME = "PREFECT_HOME"
 _QUIET = {
@@ -23,39 +26,75 @@ _QUIET = {
 }
 
 
-@contextmanager
-def prefect_api() -> Iterator[None]:
-    """Have flows in this context use the user's Prefect server, or else an embedded one.
+class EmbeddedServer:
+    """A Prefect server for this process alone, on the loopback interface, with a database of its own.
 
-    The embedded server is a child process on the loopback interface with a database of its own, so that migrations
-    side by side do not contend for one; it ends with this process and leaves nothing behind. What a rerun may skip
-    is decided from the targets, so that no history is lost.
+    Migrations side by side do not contend for one database. What a rerun may skip is decided from the targets, so that no
+    history is missed. The server ends with this process, however it ends, and leaves nothing behind but an empty
+    database in the user's cache, with which the next one is up sooner.
     """
-    if _has_server():
-        yield
-        return
-    from prefect.settings import temporary_settings
 
-    home = _private_home()
-    updates: dict[Any, Any] = {
-        "server.ephemeral.enabled": True,
-        "server.ephemeral.startup_timeout_seconds": 180,
-        "server.analytics_enabled": False,
-        "server.database.connection_url": f"sqlite+aiosqlite:///{home / 'prefect.db'}",
-    }
-    with temporary_settings(updates=updates), _direct_loopback():
-        _start(home / "prefect.db")
-        yield
+    def __init__(self) -> None:
+        self.home = Path(tempfile.mkdtemp(prefix="h5z-prefect-"))
+        self.log = self.home / "server.log"
+        cache_home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        empty = cache_home / "h5z" / f"prefect-{version('prefect')}.db"
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+        program = Path(__file__).with_name("serving.py")
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", str(program), str(self.home), str(empty)],
+                env={**kept, **_QUIET, _HOME: str(self.home)},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,  # an interrupt from the terminal is for us; we may still have something to tell it
+            )
+        atexit.register(self.close)
+
+    @cached_property
+    def url(self) -> str:
+        """The address of the API; the first time, when the server is ready.
+
+        Raises
+        ------
+        H5zError
+            If it ended instead.
+        """
+        assert self._process.stdout is not None  # noqa: S101
+        port = self._process.stdout.readline().decode().strip()
+        if not port:
+            lines = self.log.read_text(errors="replace").split("\n") if self.log.exists() else []
+            said = [line for line in lines if line.strip()]
+            raise H5zError(f"Prefect's embedded server could not be started: {said[-1] if said else 'it ended at once'}")
+        return f"http://127.0.0.1:{port}/api"
+
+    def close(self) -> None:
+        """End the server."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+        shutil.rmtree(self.home, ignore_errors=True)
 
 
-def _has_server() -> bool:
-    """Whether the user's environment or profile names a server; imports Prefect, quietly where it names none."""
+@cache
+def _embedded() -> EmbeddedServer:
+    return EmbeddedServer()
+
+
+def start() -> EmbeddedServer | None:
+    """Start the embedded server, once in a process, unless the user's environment or profile names another."""
     if "prefect" not in sys.modules and not _is_configured():
+        server = _embedded()
         os.environ.update({name: value for name, value in _QUIET.items() if name not in os.environ})
-        os.environ[_HOME] = str(_private_home())
+        os.environ[_HOME] = str(server.home)  # Prefect would make ~/.prefect when it is imported
+        return server
     from prefect.settings import get_current_settings
 
-    return get_current_settings().api.url is not None
+    return _embedded() if get_current_settings().api.url is None else None
 
 
 def _is_configured() -> bool:
@@ -63,38 +102,16 @@ def _is_configured() -> bool:
     return given or (Path.home() / ".prefect" / "profiles.toml").exists()
 
 
-_private: list[Path] = []
+@contextmanager
+def use(server: EmbeddedServer | None) -> Iterator[None]:
+    """Have flows in this context use the embedded server, or the user's where there is none."""
+    if server is None:
+        yield
+        return
+    from prefect.settings import temporary_settings
 
-
-def _private_home() -> Path:
-    """A folder that this process has to itself, removed after Prefect's own exit handlers have run."""
-    if not _private:
-        _private.append(Path(tempfile.mkdtemp(prefix="h5z-prefect-")))
-        atexit.register(shutil.rmtree, _private[0], ignore_errors=True)
-    return _private[0]
-
-
-def _start(database: Path) -> None:
-    """Start the embedded server, on a copy of an earlier run's empty database where there is one: it saves seconds."""
-    import prefect
-    from prefect.client.orchestration import get_client
-
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "h5z"
-    empty = cache / f"prefect-{prefect.__version__}.db"
-    is_new = not database.exists()
-    if is_new:
-        with suppress(OSError):
-            shutil.copyfile(empty, database)
-    with get_client(sync_client=True):
-        pass
-    if is_new and not empty.exists():
-        with suppress(OSError, sqlite3.Error):
-            cache.mkdir(parents=True, exist_ok=True)
-            draft = Path(tempfile.mkdtemp(dir=cache)) / "empty.db"
-            with sqlite3.connect(database) as connection:
-                connection.execute("VACUUM INTO ?", (str(draft),))
-            os.replace(draft, empty)
-            draft.parent.rmdir()
+    with temporary_settings(updates={"api.url": server.url}), _direct_loopback():  # type: ignore[dict-item]
+        yield
 
 
 @contextmanager

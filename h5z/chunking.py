@@ -10,7 +10,7 @@ from typing import cast
 import numpy as np
 
 from h5z.errors import PlanError
-from h5z.grid import grow
+from h5z.grid import ChunkGrid, grow
 from h5z.nodes import ArrayNode, Shape
 from h5z.plan import BLOCK_NBYTES, MIB, ArrayPlan, task_nbytes
 from h5z.policy import Policy
@@ -19,6 +19,8 @@ STORED_NBYTES = 4 * MIB  # what an automatic chunk aims at, encoded
 LARGEST_CHUNK_NBYTES = 32 * MIB  # and its largest decoded size
 SHARD_NBYTES = 64 * MIB
 LEAST_COPIED_NBYTES = 1 << 18  # of an encoded chunk of the source that is worth keeping as it is
+STAGED_READS = 3.0  # of each source chunk, beyond which a scratch is cheaper
+LEAST_PIECE_NBYTES = 1 << 14  # of a piece in the scratch, on average
 DEFAULT_MEMORY = 1 << 30
 
 
@@ -84,11 +86,32 @@ def fit_memory(arrays: list[ArrayPlan], policy: Policy, workers: int) -> tuple[l
         worst = max(arrays, key=lambda array: task_nbytes(array, array.unit))
         raise PlanError(f"memory: {worst.path} needs at least {least} bytes for one of its write units, found {memory}")
     count = max(1, min(workers, memory // max(least, 1)))
-    out = []
-    for array in arrays:
-        rank = len(array.source_shape)
-        align = array.source_chunks + array.extra if array.source_chunks and not array.ragged and rank else None
-        limit = min(BLOCK_NBYTES, max(0, memory // count - task_nbytes(array, (0,))) // 4)
-        block = grow(array.unit, array.shape, max(1, limit // array.itemsize), align)
-        out.append(replace(array, block=block))
-    return out, count
+    return [_blocked(array, memory // count) for array in arrays], count
+
+
+def _blocked(array: ArrayPlan, memory: int) -> ArrayPlan:
+    """An array with blocks that fit in a worker's memory; staged where they would decode the source's chunks too often."""
+    limit = max(1, min(BLOCK_NBYTES, max(0, memory - task_nbytes(array, (0,))) // 4) // array.itemsize)
+    own = array.source_chunks + array.extra if array.source_chunks and array.source_shape and not array.ragged else None
+    block = grow(array.unit, array.shape, limit, own)
+    reads = amplification(array.shape, own, block) if own else 1.0
+    if own is None or array.route != "regrid" or array.is_text or array.steps or reads <= STAGED_READS:
+        return replace(array, block=block, reads=reads)
+    stage = grow(own, array.shape, limit)
+    pieces = ChunkGrid(array.shape, stage).size * amplification(array.shape, stage, block)
+    if array.nbytes / pieces < LEAST_PIECE_NBYTES:
+        return replace(array, block=block, reads=reads)
+    return replace(array, block=block, stage=stage, route="staged", reads=1.0)
+
+
+def amplification(shape: Shape, cells: Shape, blocks: Shape) -> float:
+    """How many blocks touch each cell of another grid, on average.
+
+    >>> amplification((512, 512, 512), (1, 512, 512), (512, 32, 64))
+    128.0
+    """
+    out = 1.0
+    for length, cell, block in zip(shape, cells, blocks, strict=True):
+        touched = sum(-(-min(start + block, length) // cell) - start // cell for start in range(0, length, block))
+        out *= touched / max(1, -(-length // cell))
+    return out

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from h5z.errors import PlanError, SourceError
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from h5z.target import Target
     from h5z.units import TargetArray
 
-Work: TypeAlias = "tuple[tuple[SourceArray, TargetArray, Region], ...]"
+Work: TypeAlias = tuple[tuple[Any, Any, Region], ...]  # source or scratch, scratch or target, region
 
 
 def plan(
@@ -135,10 +136,12 @@ def graph(made: Plan, *, overwrite: bool = False, storage_options: dict[str, Any
     target, finished = prepare(Target.of(made.target, storage_options), made, overwrite=overwrite)
     made = made if finished else cast(Plan, target.pending())
     name = f"h5z-convert-{made.fingerprint[:16]}"
-    layer: dict[Any, Any] = {}
-    for task, work in [] if finished else _work(made, target, storage_options):
-        layer[(name, task.number)] = (run_task, target, task.number, work)
-    layer[name] = (_count, list(layer))
+    staging, writing = ([], []) if finished else _work(made, target, storage_options)
+    layer: dict[Any, Any] = {(name, task.number): (partial(run_task, target, task.number, work),) for task, work in staging}
+    layer[name, "staged"] = (_count, list(layer))
+    for task, work in writing:
+        layer[name, task.number] = (partial(_run_after, target, task.number, work), (name, "staged"))
+    layer[name] = (_count, [(name, task.number) for task, _ in (*staging, *writing)])
     return Delayed(name, HighLevelGraph.from_collections(name, layer, dependencies=[]))
 
 
@@ -146,12 +149,19 @@ def _count(records: list[Any]) -> int:
     return len(records)
 
 
-def _work(made: Plan, target: Target, storage_options: dict[str, Any] | None) -> Iterator[tuple[Task, Work]]:
-    """The tasks still to do, each with the handles that it needs."""
+def _run_after(target: Target, number: int, work: Work, _: int) -> dict[str, Json]:
+    return run_task(target, number, work)
+
+
+def _work(made: Plan, target: Target, storage_options: dict[str, Any] | None) -> tuple[list[Any], list[Any]]:
+    """The tasks still to do, each with the handles that it needs: those that stage, and those that write."""
+    from h5z.staging import Scratch
     from h5z.units import TargetArray
 
     done = target.done()
-    handles: dict[int, tuple[SourceArray, TargetArray]] = {}
+    staging: list[tuple[Task, Work]] = []
+    writing: list[tuple[Task, Work]] = []
+    handles: dict[int, tuple[Any, Scratch | None, TargetArray]] = {}
     for task in made.tasks():
         if task.number in done:
             continue
@@ -159,22 +169,34 @@ def _work(made: Plan, target: Target, storage_options: dict[str, Any] | None) ->
         for piece in task.pieces:
             if piece.array not in handles:
                 array = made.arrays[piece.array]
-                written = TargetArray(target, replace(array, attributes={}, marks=()), made.policy.zarr_format)
-                handles[piece.array] = source_array(made, array, storage_options), written
-            work.append((*handles[piece.array], piece.region))
-        yield task, tuple(work)
+                bare = replace(array, attributes={}, marks=())
+                scratch = Scratch(target, bare, piece.array) if array.stage else None
+                written = TargetArray(target, bare, made.policy.zarr_format)
+                handles[piece.array] = source_array(made, array, storage_options), scratch, written
+            source, scratch, written = handles[piece.array]
+            work.append((source, scratch, piece.region) if task.staging else (scratch or source, written, piece.region))
+        (staging if task.staging else writing).append((task, tuple(work)))
+    return staging, writing
 
 
 def run_task(target: Target, number: int, work: Work) -> dict[str, Json]:
     """Read and write one task's pieces, then mark it done."""
+    from h5z.staging import Scratch
+
     record: dict[str, Json] = {"units": 0, "nbytes": 0, "checksums": {}}
     for source, written, region in work:
+        if isinstance(written, Scratch):
+            written.put(region, source.read(region))
+            continue
         stored = written.copy(source, region) if written.plan.route == "copy" else written.write(region, source.read(region))
         record["units"] += stored.units
         record["nbytes"] += stored.nbytes
         sums = record["checksums"]
         sums[written.plan.path] = (sums.get(written.plan.path, 0) + stored.checksum) % (1 << 64)
     target.mark_done(number, record)
+    for source, _, region in work:
+        if isinstance(source, Scratch):
+            source.drop(region)
     return record
 
 

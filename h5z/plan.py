@@ -48,6 +48,10 @@ class ArrayPlan(Record):
         Whether chunks that hold only fill values are written too.
     block : tuple of int
         Shape of what one task writes: a multiple of the write unit.
+    stage : tuple of int, optional
+        On the staged route, the shape of what one task reads: a multiple of the source's chunks.
+    reads : float
+        How often the route decodes each of the source's chunks, on average.
     marks : tuple
         Of a ragged array: per write unit, the row that holds its first element and that row's first element.
     """
@@ -74,12 +78,14 @@ class ArrayPlan(Record):
     source_chunks: Shape | None = None
     source_nbytes: int = 0
     whole: Datatype | None = None
+    stage: Shape | None = None
+    reads: float = 1.0
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ArrayPlan:
         """Build the array plan that `to_dict` described."""
         out = dict(data)
-        for name in ("shape", "source_shape", "chunks", "block", "shards", "extra", "source_chunks"):
+        for name in ("shape", "source_shape", "chunks", "block", "shards", "extra", "source_chunks", "stage"):
             if out.get(name) is not None:
                 out[name] = tuple(out[name])
         for name in ("steps", "codecs", "names"):
@@ -157,10 +163,11 @@ class Piece:
 
 @dataclass(frozen=True)
 class Task:
-    """What one task does: one block of a large array, or many small arrays."""
+    """What one task does: one block of a large array, or many small arrays; or, staging, one block of the source."""
 
     number: int
     pieces: tuple[Piece, ...]
+    staging: bool = False
 
 
 @dataclass(frozen=True)
@@ -197,7 +204,8 @@ class Plan(Record):
             what.pop(name, None)
         what["source"] = os.path.basename(self.source)
         for array in what["arrays"]:
-            array.pop("block")
+            for name in ("block", "stage", "reads", "route"):
+                array.pop(name, None)
         text = json.dumps({"format": FORMAT, **what}, sort_keys=True)
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -214,12 +222,19 @@ class Plan(Record):
     @property
     def peak_nbytes(self) -> int:
         """Bytes that the run takes at most, beside the interpreter's base: the largest task of each worker."""
-        return self.workers * max((task_nbytes(array, array.block) for array in self.arrays), default=0)
+        blocks = ((array, block) for array in self.arrays for block in (array.block, array.stage or array.block))
+        return self.workers * max((task_nbytes(array, block) for array, block in blocks), default=0)
 
     def tasks(self) -> Iterator[Task]:
-        """The plan's work in tasks, the same for the same plan: large arrays by block, small ones together."""
+        """The plan's work in tasks, the same for the same plan: staging first; large arrays by block, small ones together."""
         waiting: list[Piece] = []
         number = weight = 0
+        for i, array in enumerate(self.arrays):
+            if array.stage is not None:
+                grid = ChunkGrid(array.shape, array.stage)
+                for index in grid.indices():
+                    yield Task(number, (Piece(i, grid.region(index)),), staging=True)
+                    number += 1
         for i, array in enumerate(self.arrays):
             for index in array.blocks.indices():
                 region = array.blocks.region(index)
@@ -234,12 +249,14 @@ class Plan(Record):
 
     def rows(self) -> list[tuple[str, ...]]:
         """The plan as a table, the first row its head."""
-        rows: list[tuple[str, ...]] = [("array", "shape", "dtype", "chunks", "shards", "codecs", "route", "units", "size")]
+        rows: list[tuple[str, ...]] = [
+            ("array", "shape", "dtype", "chunks", "shards", "codecs", "route", "reads", "units", "size")
+        ]
         for array in self.arrays:
             kind = array.dtype if isinstance(array.dtype, str) else "struct"
             codecs = "+".join(str(codec["name"]) for codec in array.codecs) or "none"
             cut = [_times(array.chunks), _times(array.shards) if array.shards else ""]
-            amounts = [str(array.units.size), size(array.nbytes)]
+            amounts = [f"{array.reads:.3g}", str(array.units.size), size(array.nbytes)]
             rows.append((array.path, _times(array.shape), kind, *cut, codecs, array.route, *amounts))
         return rows
 

@@ -17,7 +17,7 @@ LAYERS = (
     {"dtypes", "attributes", "codecs", "filters"},
     {"direct", "source", "dimensions", "policy", "report"},
     {"scan", "measure", "isolation", "plan", "chunking", "planner", "scheduling"},
-    {"documents", "target", "units"},
+    {"documents", "target", "units", "staging"},
     {"verify", "convert"},
     {"explore", "doctor"},
     {"cli"},

@@ -111,9 +111,9 @@ def _task_names(flow_run: str, expected: int) -> list[str]:
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
-    from flows.server import prefect_api
+    from flows.server import start, use
 
-    with prefect_api(), get_client(sync_client=True) as client:
+    with use(start()), get_client(sync_client=True) as client:
         deadline = time.monotonic() + 20
         while True:
             runs = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run])))
@@ -221,10 +221,10 @@ if __name__ == "__main__":
 def test_a_server_that_the_user_runs_is_used(archive: Path, tmp_path: Path) -> None:
     from prefect.client.orchestration import get_client
 
-    from flows.server import prefect_api
+    from flows.server import start, use
 
     (tmp_path / "call.py").write_text(CALL)
-    with prefect_api(), get_client(sync_client=True) as client:
+    with use(start()), get_client(sync_client=True) as client:
         url = str(client.api_url)
         known = {str(run.id) for run in client.read_flow_runs()}
         command = [sys.executable, str(tmp_path / "call.py"), str(archive / "a"), str(tmp_path / "out")]
