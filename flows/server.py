@@ -61,7 +61,7 @@ class EmbeddedServer:
         H5zError
             If it ended instead.
         """
-        assert self._process.stdout is not None  # noqa: S101
+        assert self._process.stdout is not None
         port = self._process.stdout.readline().decode().strip()
         if not port:
             lines = self.log.read_text(errors="replace").split("\n") if self.log.exists() else []
@@ -110,7 +110,7 @@ def use(server: EmbeddedServer | None) -> Iterator[None]:
         return
     from prefect.settings import temporary_settings
 
-    with temporary_settings(updates={"api.url": server.url}), _direct_loopback():  # type: ignore[dict-item]
+    with temporary_settings(updates={"api.url": server.url}), _direct_loopback():
         yield
 
 

@@ -272,10 +272,10 @@ def convert(
     total = made.nbytes * (1 + (verify == "full"))
     with watching(progress, total) as advance, _leaving(made.source, place if fresh or place.prefix else None):
         if not finished:
-            jobs = [
-                (run_task, (place, task.number, work), work_nbytes(work)) for task, work in _work(made, place, source_options)
-            ]
-            advance(made.nbytes - sum(job[2] for job in jobs))
+            staging, writing = _work(made, place, source_options)
+            advance(made.nbytes - sum(work_nbytes(work) for _, work in writing))
+            run([(run_task, (place, task.number, work), 0) for task, work in staging], scheduler, made.workers, advance)
+            jobs = [(run_task, (place, task.number, work), work_nbytes(work)) for task, work in writing]
             run(jobs, scheduler, made.workers, advance)
         if verify:
             differences, checked = check(made, place, verify, scheduler, advance, source_options)
