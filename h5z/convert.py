@@ -188,7 +188,8 @@ def run_task(target: Target, number: int, work: Work) -> dict[str, Json]:
         if isinstance(written, Scratch):
             written.put(region, source.read(region))
             continue
-        stored = written.copy(source, region) if written.plan.route == "copy" else written.write(region, source.read(region))
+        move = {"copy": written.copy, "recode": written.recode}.get(written.plan.route, written.regrid)
+        stored = move(source, region)
         record["units"] += stored.units
         record["nbytes"] += stored.nbytes
         sums = record["checksums"]

@@ -91,6 +91,9 @@ class DirectReader:
         if self.grid is None:
             return self._contiguous(region)
         base, extra = (self.dtype.base, self.dtype.shape)
+        alone = self._alone(region)
+        if alone is not None:
+            return self.decoded(alone)
         out = np.empty(region_shape(region) + extra, base)
         for index in self.grid.overlapping(region):
             cell = self.grid.region(index)
@@ -101,6 +104,19 @@ class DirectReader:
             else:
                 out[within(shared, region)] = self.decoded(number)[within(shared, cell)]
         return out
+
+    def _alone(self, region: Region) -> int | None:
+        """The number of the chunk that a region is, where it is exactly one whole chunk that can be decoded here."""
+        grid = self.grid
+        if (
+            grid is None
+            or not region
+            or region_shape(region) != grid.chunks
+            or any(s.start % c for s, c in zip(region, grid.chunks, strict=True))
+        ):
+            return None
+        number = self._number(tuple(s.start // c for s, c in zip(region, grid.chunks, strict=True)))
+        return number if self.offsets[number] >= 0 else None
 
     def _number(self, index: tuple[int, ...]) -> int:
         counts = self.grid.counts if self.grid else ()

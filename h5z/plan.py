@@ -286,8 +286,9 @@ def task_nbytes(array: ArrayPlan, block: Shape) -> int:
 
     HDF5 decodes whole source chunks, so that those at the block's edges count too.
     """
-    inside = math.prod(block) * array.itemsize
+    unit = math.prod(array.unit) * array.itemsize
+    inside = unit if array.route in ("copy", "recode") and not array.steps else math.prod(block) * array.itemsize
     rank = len(array.source_shape)
     chunk = math.prod(array.source_chunks) * array.itemsize if array.source_chunks and rank else 0
     factor = 4 if array.is_text or array.steps else 2
-    return factor * inside + 2 * math.prod(array.unit) * array.itemsize + chunk
+    return factor * inside + 2 * unit + chunk

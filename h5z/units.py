@@ -7,7 +7,7 @@ import threading
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import zarr
@@ -42,6 +42,13 @@ def checksum(index: tuple[int, ...], data: Any) -> Stored:
     text = f"{','.join(map(str, index))}:{view.nbytes}:{isal_zlib.crc32(view)}"
     found = hashlib.blake2b(text.encode(), digest_size=8).digest()
     return Stored(1, view.nbytes, int.from_bytes(found, "little"))
+
+
+class Source(Protocol):
+    """What units are read from: a dataset, or a scratch."""
+
+    def read(self, region: Region) -> Any:
+        """Read a region's values."""
 
 
 _settings = threading.Lock()  # zarr's configuration and Python's warnings belong to all threads
@@ -93,6 +100,18 @@ class TargetArray:
                 with reaching(f"{self.target.name}{self.plan.path}"):
                     self.array[unit if unit else ...] = values
                 out += self.stored(index)
+        return out
+
+    def regrid(self, source: Source, region: Region) -> Stored:
+        """Write a region of whole units, read at once."""
+        return self.write(region, source.read(region))
+
+    def recode(self, source: Source, region: Region) -> Stored:
+        """Write a region of whole units one at a time: each is a chunk of the source, so that none is decoded twice."""
+        out = Stored()
+        for index in self.plan.units.overlapping(region):
+            unit = self.plan.units.region(index)
+            out += self.write(unit, source.read(unit))
         return out
 
     def copy(self, source: SourceArray, region: Region) -> Stored:

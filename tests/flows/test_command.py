@@ -56,22 +56,28 @@ def test_migrate_works_from_any_folder_and_leaves_no_trace(archive: Path, wheel:
     assert list((home / "scratch").iterdir()) == []
 
 
-def test_an_interrupted_migration_is_finished_by_the_next(write: Callable[..., Path], wheel: Path, tmp_path: Path) -> None:
-    for i in range(300):
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_a_stopped_migration_is_finished_by_the_next(
+    write: Callable[..., Path], wheel: Path, tmp_path: Path, how: signal.Signals
+) -> None:
+    for i in range(200):
         write(tmp_path / "in" / f"{i:03d}.h5", i)
+    (tmp_path / "scratch").mkdir()
     command = [*COMMAND, str(tmp_path / "in"), "--to", str(tmp_path / "out"), "--workers", "2", "--json"]
-    env = environment(wheel, tmp_path)
-    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as first:
+    env = {**environment(wheel, tmp_path), "TMPDIR": str(tmp_path / "scratch")}
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as first:
         deadline = time.monotonic() + 120
-        while not (tmp_path / "out" / "050.zarr").exists() and time.monotonic() < deadline:
+        while not (tmp_path / "out" / "020.zarr").exists() and time.monotonic() < deadline:
             time.sleep(0.01)
-        first.send_signal(signal.SIGINT)
+        first.send_signal(how)
         first.communicate(timeout=60)
     assert first.returncode != 0
     assert not (tmp_path / "out" / "h5z-report.json").exists()
+
     second = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
     assert second.returncode == 0, second.stderr
     counts = json.loads(second.stdout)["counts"]
     assert counts["quarantined"] == 0
     assert counts["unchanged"] > 0
     assert counts["converted"] > 0
+    assert not list((tmp_path / "scratch").glob("h5z-prefect-*")), "a server outlived its migration"
