@@ -19,6 +19,7 @@ STORED_NBYTES = 4 * MIB  # what an automatic chunk aims at, encoded
 LARGEST_CHUNK_NBYTES = 32 * MIB  # and its largest decoded size
 SHARD_NBYTES = 64 * MIB
 LEAST_COPIED_NBYTES = 1 << 18  # of an encoded chunk of the source that is worth keeping as it is
+MOST_TASKS = 50_000  # of a whole plan: larger ones get larger tasks
 STAGED_READS = 3.0  # of each source chunk, beyond which a scratch is cheaper
 LEAST_PIECE_NBYTES = 1 << 14  # of a piece in the scratch, on average
 DEFAULT_MEMORY = 1 << 30
@@ -86,12 +87,15 @@ def fit_memory(arrays: list[ArrayPlan], policy: Policy, workers: int) -> tuple[l
         worst = max(arrays, key=lambda array: task_nbytes(array, array.unit))
         raise PlanError(f"memory: {worst.path} needs at least {least} bytes for one of its write units, found {memory}")
     count = max(1, min(workers, memory // max(least, 1)))
-    return [_blocked(array, memory // count) for array in arrays], count
+    goal = max(BLOCK_NBYTES, sum(array.nbytes for array in arrays) // MOST_TASKS)
+    return [_blocked(array, memory // count, goal) for array in arrays], count
 
 
-def _blocked(array: ArrayPlan, memory: int) -> ArrayPlan:
+def _blocked(array: ArrayPlan, memory: int, goal: int) -> ArrayPlan:
     """An array with blocks that fit in a worker's memory; staged where they would decode the source's chunks too often."""
-    limit = max(1, min(BLOCK_NBYTES, max(0, memory - task_nbytes(array, (0,))) // 4) // array.itemsize)
+    streamed = array.route in ("copy", "recode") and not array.steps  # one unit at a time, however large the block
+    room = goal if streamed else min(goal, max(0, memory - task_nbytes(array, (0,))) // 4)
+    limit = max(1, room // array.itemsize)
     own = array.source_chunks + array.extra if array.source_chunks and array.source_shape and not array.ragged else None
     block = grow(array.unit, array.shape, limit, own)
     reads = amplification(array.shape, own, block) if own else 1.0

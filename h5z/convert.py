@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -136,7 +137,9 @@ def graph(made: Plan, *, overwrite: bool = False, storage_options: dict[str, Any
     target, finished = prepare(Target.of(made.target, storage_options), made, overwrite=overwrite)
     made = made if finished else cast(Plan, target.pending())
     name = f"h5z-convert-{made.fingerprint[:16]}"
-    staging, writing = ([], []) if finished else _work(made, target, storage_options)
+    done = set() if finished else set(target.done())
+    phases = [] if finished else [list(_work(made, target, done, staging=phase)) for phase in (True, False)]
+    staging, writing = phases or ([], [])
     layer: dict[Any, Any] = {(name, task.number): (partial(run_task, target, task.number, work),) for task, work in staging}
     layer[name, "staged"] = (_count, list(layer))
     for task, work in writing:
@@ -153,19 +156,18 @@ def _run_after(target: Target, number: int, work: Work, _: int) -> dict[str, Jso
     return run_task(target, number, work)
 
 
-def _work(made: Plan, target: Target, storage_options: dict[str, Any] | None) -> tuple[list[Any], list[Any]]:
-    """The tasks still to do, each with the handles that it needs: those that stage, and those that write."""
+def _work(
+    made: Plan, target: Target, done: set[int], *, staging: bool, storage_options: dict[str, Any] | None = None
+) -> Iterator[tuple[Task, Work]]:
+    """The tasks of a phase that are still to do, each with the handles that it needs."""
     from h5z.staging import Scratch
     from h5z.units import TargetArray
 
-    done = target.done()
-    staging: list[tuple[Task, Work]] = []
-    writing: list[tuple[Task, Work]] = []
-    handles: dict[int, tuple[Any, Scratch | None, TargetArray]] = {}
+    handles: dict[int, tuple[SourceArray, Scratch | None, TargetArray]] = {}
     for task in made.tasks():
-        if task.number in done:
+        if task.number in done or task.staging != staging:
             continue
-        work = []
+        work: list[tuple[Any, Any, Region]] = []
         for piece in task.pieces:
             if piece.array not in handles:
                 array = made.arrays[piece.array]
@@ -174,20 +176,20 @@ def _work(made: Plan, target: Target, storage_options: dict[str, Any] | None) ->
                 written = TargetArray(target, bare, made.policy.zarr_format)
                 handles[piece.array] = source_array(made, array, storage_options), scratch, written
             source, scratch, written = handles[piece.array]
-            work.append((source, scratch, piece.region) if task.staging else (scratch or source, written, piece.region))
-        (staging if task.staging else writing).append((task, tuple(work)))
-    return staging, writing
+            work.append((source, scratch, piece.region) if staging else (scratch or source, written, piece.region))
+        yield task, tuple(work)
 
 
 def run_task(target: Target, number: int, work: Work) -> dict[str, Json]:
     """Read and write one task's pieces, then mark it done."""
     from h5z.staging import Scratch
 
-    record: dict[str, Json] = {"units": 0, "nbytes": 0, "checksums": {}}
+    record: dict[str, Json] = {"units": 0, "nbytes": 0, "decoded": 0, "checksums": {}}
     for source, written, region in work:
         if isinstance(written, Scratch):
             written.put(region, source.read(region))
             continue
+        record["decoded"] += math.prod(region_shape(region)) * written.plan.itemsize
         move = {"copy": written.copy, "recode": written.recode}.get(written.plan.route, written.regrid)
         stored = move(source, region)
         record["units"] += stored.units
@@ -273,11 +275,12 @@ def convert(
     total = made.nbytes * (1 + (verify == "full"))
     with watching(progress, total) as advance, _leaving(made.source, place if fresh or place.prefix else None):
         if not finished:
-            staging, writing = _work(made, place, source_options)
-            advance(made.nbytes - sum(work_nbytes(work) for _, work in writing))
-            run([(run_task, (place, task.number, work), 0) for task, work in staging], scheduler, made.workers, advance)
-            jobs = [(run_task, (place, task.number, work), work_nbytes(work)) for task, work in writing]
-            run(jobs, scheduler, made.workers, advance)
+            done = place.done()
+            advance(sum(record.get("decoded", 0) for record in done.values()))
+            for staging in (True, False):
+                tasks = _work(made, place, set(done), staging=staging, storage_options=source_options)
+                jobs = ((run_task, (place, task.number, work), 0 if staging else work_nbytes(work)) for task, work in tasks)
+                run(jobs, scheduler, made.workers, advance)
         if verify:
             differences, checked = check(made, place, verify, scheduler, advance, source_options)
     if differences:
@@ -289,13 +292,7 @@ def convert(
 
 def work_nbytes(work: Work) -> int:
     """Decoded bytes of a task's pieces."""
-    total = 0
-    for _, written, region in work:
-        count = written.plan.itemsize
-        for length in region_shape(region):
-            count *= length
-        total += count
-    return total
+    return sum(math.prod(region_shape(region)) * int(written.plan.itemsize) for _, written, region in work)
 
 
 @contextmanager

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from h5z.errors import PlanError
 
 Job = tuple[Callable[..., Any], tuple[Any, ...], int]
 Progress = Callable[[int], None]
+WINDOW = 10_000
 
 
-def run(jobs: Sequence[Job], scheduler: Any, workers: int, advance: Progress) -> list[Any]:
-    """Run jobs and return their results in order.
+def run(jobs: Iterable[Job], scheduler: Any, workers: int, advance: Progress) -> list[Any]:
+    """Run jobs and return their results, in order here, as they end on a cluster.
+
+    Jobs are taken `WINDOW` at a time, so that neither this process nor a scheduler ever holds all of them.
 
     Parameters
     ----------
-    jobs : sequence of (function, arguments, nbytes)
+    jobs : iterable of (function, arguments, nbytes)
         Independent of each other; `nbytes` is what `advance` is told when one ends.
     scheduler : "threads", "processes", "sync", address, distributed.Client or None
         None is an active distributed client, else threads.
@@ -30,7 +34,11 @@ def run(jobs: Sequence[Job], scheduler: Any, workers: int, advance: Progress) ->
         return _on_cluster(jobs, client, advance)
     if scheduler not in (None, "threads", "processes", "sync", "synchronous"):
         raise PlanError(f"scheduler: expected 'threads', 'processes', 'sync', an address or a Client, found {scheduler!r}")
-    return _here(jobs, scheduler or "threads", workers, advance)
+    results: list[Any] = []
+    waiting = iter(jobs)
+    while window := list(islice(waiting, WINDOW)):
+        results += _here(window, scheduler or "threads", workers, advance)
+    return results
 
 
 def _client(scheduler: Any) -> Any | None:
@@ -78,17 +86,25 @@ def _finish(result: Any, nbytes: int, advance: Progress) -> Any:
     return result
 
 
-def _on_cluster(jobs: Sequence[Job], client: Any, advance: Progress) -> list[Any]:
+def _on_cluster(jobs: Iterable[Job], client: Any, advance: Progress) -> list[Any]:
     from distributed import as_completed
 
-    futures = {
-        client.submit(function, *arguments, pure=False): (i, nbytes) for i, (function, arguments, nbytes) in enumerate(jobs)
-    }
-    results: list[Any] = [None] * len(jobs)
-    for future in as_completed(list(futures)):
-        number, nbytes = futures[future]
-        results[number] = future.result()
-        advance(nbytes)
+    waiting = iter(jobs)
+    sizes: dict[Any, int] = {}
+
+    def submit(count: int) -> list[Any]:
+        futures = []
+        for function, arguments, nbytes in islice(waiting, count):
+            futures.append(client.submit(function, *arguments, pure=False))
+            sizes[futures[-1]] = nbytes
+        return futures
+
+    results: list[Any] = []
+    ended = as_completed(submit(WINDOW))
+    for future in ended:
+        results.append(future.result())
+        advance(sizes.pop(future))
+        ended.update(submit(1))
     return results
 
 
