@@ -88,10 +88,10 @@ def fit_memory(arrays: list[ArrayPlan], policy: Policy, workers: int) -> tuple[l
         raise PlanError(f"memory: {worst.path} needs at least {least} bytes for one of its write units, found {memory}")
     count = max(1, min(workers, memory // max(least, 1)))
     goal = max(BLOCK_NBYTES, sum(array.nbytes for array in arrays) // MOST_TASKS)
-    return [_blocked(array, memory // count, goal) for array in arrays], count
+    return [_blocked(array, memory // count, goal, policy.pick("route", array.source)) for array in arrays], count
 
 
-def _blocked(array: ArrayPlan, memory: int, goal: int) -> ArrayPlan:
+def _blocked(array: ArrayPlan, memory: int, goal: int, wanted: str) -> ArrayPlan:
     """An array with blocks that fit in a worker's memory; staged where they would decode the source's chunks too often."""
     streamed = array.route in ("copy", "recode") and not array.steps  # one unit at a time, however large the block
     room = goal if streamed else min(goal, max(0, memory - task_nbytes(array, (0,))) // 4)
@@ -99,11 +99,12 @@ def _blocked(array: ArrayPlan, memory: int, goal: int) -> ArrayPlan:
     own = array.source_chunks + array.extra if array.source_chunks and array.source_shape and not array.ragged else None
     block = grow(array.unit, array.shape, limit, own)
     reads = amplification(array.shape, own, block) if own else 1.0
-    if own is None or array.route != "regrid" or array.is_text or array.steps or reads <= STAGED_READS:
+    needless = reads <= STAGED_READS if wanted == "auto" else wanted != "staged"
+    if own is None or array.route != "regrid" or array.is_text or array.steps or needless:
         return replace(array, block=block, reads=reads)
     stage = grow(own, array.shape, limit)
     pieces = ChunkGrid(array.shape, stage).size * amplification(array.shape, stage, block)
-    if array.nbytes / pieces < LEAST_PIECE_NBYTES:
+    if array.nbytes / pieces < LEAST_PIECE_NBYTES and wanted == "auto":
         return replace(array, block=block, reads=reads)
     return replace(array, block=block, stage=stage, route="staged", reads=1.0)
 

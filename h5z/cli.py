@@ -34,6 +34,7 @@ Include = Annotated[list[str] | None, typer.Option(help="Path pattern of what to
 Exclude = Annotated[list[str] | None, typer.Option(help="Path pattern of what to leave out; repeatable.")]
 Unsupported = Annotated[str, typer.Option(help="error: stop before writing; report: name it and go on.")]
 Memory = Annotated[str | None, typer.Option(help="Peak memory, such as 512MiB.")]
+Route = Annotated[list[str] | None, typer.Option(help="auto, copy, recode, regrid, staged, library or /path=…; repeatable.")]
 Strings = Annotated[str, typer.Option(help="auto, utf8 or bytes.")]
 Consolidate = Annotated[bool, typer.Option("--consolidate/--no-consolidate", help="Copy all metadata into the root's.")]
 Timeout = Annotated[float, typer.Option(help="Seconds that reading the headers may take.")]
@@ -43,12 +44,14 @@ def _policy(
     chunks: list[str] | None,
     shards: list[str] | None,
     codec: list[str] | None,
+    route: list[str] | None,
     **rest: Any,
 ) -> h5z.Policy:
     given = {
         "chunks": _per_path("chunks", chunks, _shape("chunks"), "auto"),
         "shards": _per_path("shards", shards, _shape("shards"), None),
         "codec": _per_path("codec", codec, str, "auto"),
+        "route": _per_path("route", route, str, "auto"),
         **{name: value for name, value in rest.items() if value is not None},
     }
     return h5z.Policy(**given)
@@ -111,6 +114,7 @@ def plan(
     exclude: Exclude = None,
     unsupported: Unsupported = "error",
     memory: Memory = None,
+    route: Route = None,
     strings: Strings = "auto",
     consolidate: Consolidate = True,
     timeout: Timeout = 600,
@@ -121,6 +125,7 @@ def plan(
         chunks,
         shards,
         codec,
+        route,
         zarr_format=zarr_format,
         links=links,
         external_roots=external_roots,
@@ -148,6 +153,7 @@ def convert(
     exclude: Exclude = None,
     unsupported: Unsupported = "error",
     memory: Memory = None,
+    route: Route = None,
     strings: Strings = "auto",
     consolidate: Consolidate = True,
     timeout: Timeout = 600,
@@ -162,6 +168,7 @@ def convert(
         chunks,
         shards,
         codec,
+        route,
         zarr_format=zarr_format,
         links=links,
         external_roots=external_roots,
@@ -219,6 +226,7 @@ def migrate(
     exclude: Exclude = None,
     unsupported: Unsupported = "error",
     memory: Memory = None,
+    route: Route = None,
     strings: Strings = "auto",
     consolidate: Consolidate = True,
     timeout: Timeout = 600,
@@ -234,6 +242,7 @@ def migrate(
         chunks,
         shards,
         codec,
+        route,
         zarr_format=zarr_format,
         links=links,
         external_roots=external_roots,

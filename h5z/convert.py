@@ -107,6 +107,7 @@ def source_array(
     made: Plan, array: ArrayPlan, storage_options: dict[str, Any] | None = None, *, direct: bool = True
 ) -> SourceArray:
     """The handle that reads what becomes one planned array; past libhdf5 where that can be done, or not."""
+    direct = direct and array.route != "library"
     dataset = Dataset(made.source, array.source, array.whole or array.described, storage_options, direct)
     return SourceArray(
         dataset,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
-from h5z.measure import filter_available
+from h5z.filters import filter_available
 
 PACKAGES = (
     "h5z",

@@ -9,16 +9,34 @@ from __future__ import annotations
 import bz2
 import struct
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import cache
 from typing import Any
 
 import numcodecs
+from h5py import h5z
 from isal import isal_zlib
 from numcodecs import blosc
 
+BUILTIN = range(1, 7)  # libhdf5's own filters
 Filter = tuple[int, str, int, tuple[int, ...]]
 Decoder = Callable[[Any, int], Any]
 
 DEFLATE, SHUFFLE, FLETCHER32, BZIP2, BLOSC, LZ4, ZSTD = 1, 2, 3, 307, 32001, 32004, 32015
+
+
+@cache
+def load_plugins() -> None:
+    """Have libhdf5 know hdf5plugin's filters in this process, where that is installed."""
+    with suppress(ImportError):
+        import hdf5plugin  # noqa: F401
+
+
+def filter_available(number: int) -> bool:
+    """Whether libhdf5 can decode a filter here."""
+    if number not in BUILTIN:
+        load_plugins()
+    return bool(h5z.filter_avail(number))
 
 
 def decodable(filters: Sequence[Filter]) -> bool:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
-from h5py import h5i, h5z
+from h5py import h5i
 
 from h5z.dimensions import is_bare
 from h5z.dtypes import access, class_of, is_string, leaves, parts, variable
 from h5z.errors import UnsupportedError
+from h5z.filters import BUILTIN, filter_available
 from h5z.nodes import ArrayNode
 from h5z.source import Dataset, reference_text, split
 
-_BUILTIN_FILTERS = range(1, 7)
 LARGEST_CONTENT = 1 << 16
 
 
@@ -55,7 +54,7 @@ def measured(node: ArrayNode, handle: Dataset, did: Any) -> ArrayNode:
 
 
 def _unusual(node: ArrayNode) -> bool:
-    return any(f[0] not in _BUILTIN_FILTERS for f in node.filters) or access(node.dtype) != "h5py"
+    return any(f[0] not in BUILTIN for f in node.filters) or access(node.dtype) != "h5py"
 
 
 def _stored_element(did: Any, node: ArrayNode) -> tuple[int, ...]:
@@ -74,14 +73,6 @@ def _stored_element(did: Any, node: ArrayNode) -> tuple[int, ...]:
                 raise UnsupportedError(f"HDF5 filter {number} ({name or 'unnamed'}) is not available here")
     first = did.get_chunk_info(0).chunk_offset
     return tuple(map(int, first)) if all(o < n for o, n in zip(first, node.shape or (), strict=True)) else origin
-
-
-def filter_available(number: int) -> bool:
-    """Whether libhdf5 can decode a filter here, with hdf5plugin's filters where that is installed."""
-    if number not in _BUILTIN_FILTERS:
-        with suppress(ImportError):
-            import hdf5plugin  # noqa: F401
-    return bool(h5z.filter_avail(number))
 
 
 def _count(node: ArrayNode, handle: Dataset, did: Any) -> ArrayNode:

@@ -263,7 +263,8 @@ class Plan(Record):
     def summary(self) -> str:
         """The plan in one line."""
         what = f"{len(self.arrays)} arrays, {len(self.groups)} groups, {size(self.nbytes)} decoded"
-        cost = f"at most {self.objects} objects, {self.workers} workers, peak {size(self.peak_nbytes)}"
+        reads = size(int(sum(array.source_nbytes * array.reads for array in self.arrays)))
+        cost = f"reads {reads}, at most {self.objects} objects, {self.workers} workers, peak {size(self.peak_nbytes)}"
         return f"{self.source} -> {self.target}: {what}, {cost} beside the interpreter's base"
 
     def __str__(self) -> str:

@@ -256,6 +256,7 @@ class _Planner:
         route = _route(node, leaf, own == chunks and not shards)
         if route == "recode" and kept == list(codecs) and not dense and _same_bytes(node, leaf, kind):
             route = "copy"
+        route = self._routed(node, route)
         step = (shards or chunks)[0] if leaf.ragged else 0
         counts = node.counts.get("/".join(leaf.steps), [])
         return ArrayPlan(
@@ -282,6 +283,20 @@ class _Planner:
             source_nbytes=node.storage_nbytes,
             whole=node.dtype if node.dtype != leaf.described else None,
         )
+
+    def _routed(self, node: ArrayNode, found: str) -> str:
+        """The route that the policy names, where it can serve in place of the one found."""
+        wanted = self.policy.pick("route", node.path)
+        serves = {"copy": ("copy", "recode", "regrid"), "recode": ("recode", "regrid"), "regrid": ("regrid", "staged")}
+        if wanted in ("auto", found) or (found == "regrid" and wanted == "staged"):
+            return found
+        if wanted == "library" or wanted in serves.get(found, ()):
+            return str(wanted)
+        if self.policy.named("route", node.path):
+            raise PlanError(
+                f"{self.tree.file}: {node.path} cannot take the route {wanted!r}: its chunks and codecs allow {found!r}"
+            )
+        return found
 
     def _keeps(self, node: ArrayNode) -> bool:
         return bool(self.policy.pick("codec", node.path) == "keep")

@@ -21,6 +21,7 @@ _CHOICES = {
     "unsupported": ("error", "report"),
     "strings": ("auto", "utf8", "bytes"),
 }
+ROUTES = ("auto", "copy", "recode", "regrid", "staged", "library")
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,9 @@ class Policy:
         Peak memory of the run in bytes (``"512MiB"``), the interpreter's own base apart.
     consolidate : bool
         Whether the root's metadata carries a copy of all others'.
+    route : "auto", "copy", "recode", "regrid", "staged", "library", or {path pattern: any of those}
+        How arrays get across; what is named is taken for every array that it can serve, and refused for those named by
+        a pattern that it cannot.
     strings : "auto", "utf8" or "bytes"
         Variable-length text as strings where all of it is UTF-8, always, or always as bytes.
     """
@@ -64,6 +68,7 @@ class Policy:
     memory: str | int | None = None
     consolidate: bool = True
     strings: str = "auto"
+    route: Any = "auto"
 
     def __post_init__(self) -> None:
         """Validate every field and bring it into one form."""
@@ -75,6 +80,9 @@ class Policy:
         put(self, "shards", None if self.shards is None else _per_path("shards", self.shards, ("auto",), optional=True))
         codec = {k: parse(v) for k, v in self.codec.items()} if _is_map(self.codec) else parse(self.codec)
         put(self, "codec", codec)
+        for value in self.route.values() if isinstance(self.route, Mapping) else (self.route,):
+            if value not in ROUTES:
+                raise PlanError(f"route: expected one of {', '.join(map(repr, ROUTES))}, found {value!r}")
         for name in ("external_roots", "include", "exclude"):
             value = getattr(self, name)
             if isinstance(value, str | os.PathLike):
@@ -122,7 +130,7 @@ class Policy:
             Naming the field and the pattern.
         """
         known = list(paths)
-        for name in ("chunks", "shards", "codec"):
+        for name in ("chunks", "shards", "codec", "route"):
             value = getattr(self, name)
             for pattern in value if isinstance(value, Mapping) else ():
                 if not any(matches(pattern, path) for path in known):
@@ -140,7 +148,7 @@ class Policy:
         for pattern, wanted in value.items():
             if matches(pattern, path):
                 return wanted
-        return {"chunks": "auto", "shards": None, "codec": "auto"}[field_name]
+        return {"chunks": "auto", "shards": None, "codec": "auto", "route": "auto"}[field_name]
 
     def named(self, field_name: str, path: str) -> bool:
         """Whether a field names this array by a pattern, rather than all arrays at once."""

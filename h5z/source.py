@@ -22,6 +22,7 @@ from h5py import h5d, h5f, h5o, h5p, h5r, h5s
 from h5z.direct import DirectReader, direct_reader, local_fetch, url_fetch
 from h5z.dtypes import Leaf, access, memory, relabelled
 from h5z.errors import SourceError, one_line
+from h5z.filters import BUILTIN, load_plugins
 from h5z.grid import Region, region_shape
 from h5z.nodes import Datatype
 
@@ -227,7 +228,10 @@ def open_dataset(file: h5py.File, path: str) -> Any:
     """
     raw = path.encode("utf-8", "surrogateescape")
     did = h5d.open(file.id, raw)
-    if did.get_create_plist().get_external_count() == 0:
+    plist = did.get_create_plist()
+    if any(plist.get_filter(i)[0] not in BUILTIN for i in range(plist.get_nfilters())):
+        load_plugins()
+    if plist.get_external_count() == 0:
         return did
     did.close()
     access_list = h5p.create(h5p.DATASET_ACCESS)

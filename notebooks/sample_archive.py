@@ -233,7 +233,7 @@ MODERN = {"physics/cube.h5", "sparse.h5", "deep.h5"}  # in the file format of HD
 
 
 def write_archive(folder: str | Path) -> list[Path]:
-    """Write the archive's files below a folder; those that are there are written anew.
+    """Write the archive's files below a folder; those that are there are left alone.
 
     Returns
     -------
@@ -243,14 +243,18 @@ def write_archive(folder: str | Path) -> list[Path]:
     paths = []
     for name, writer in ARCHIVE.items():
         path = Path(folder, name)
+        paths.append(path)
+        if path.exists():
+            continue
         path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f".{path.name}.part")
         block = 512 if path.suffix == ".mat" else 0
-        with h5py.File(path, "w", libver="latest" if name in MODERN else None, userblock_size=block) as file:
+        with h5py.File(draft, "w", libver="latest" if name in MODERN else None, userblock_size=block) as file:
             writer(file)
         if block:
-            with path.open("r+b") as raw:
+            with draft.open("r+b") as raw:
                 raw.write(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM")
-        paths.append(path)
+        draft.replace(path)
     return paths
 
 
@@ -261,7 +265,7 @@ def main() -> int:
         return 2
     paths = write_archive(sys.argv[1])
     total = sum(path.stat().st_size for path in paths)
-    print(f"wrote {len(paths)} HDF5 files, {total / 2**20:.1f} MiB, below {sys.argv[1]}")
+    print(f"{len(paths)} HDF5 files, {total / 2**20:.1f} MiB, below {sys.argv[1]}")
     return 0
 
 

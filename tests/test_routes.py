@@ -1,0 +1,242 @@
+"""Routes: which one a plan picks, that encoded chunks cross unchanged where it says so, and that every reader finds the values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import h5py
+import hdf5plugin
+import numpy as np
+import pytest
+import zarr
+
+import h5z
+
+from .oddities.layouts import filtered
+from .oddities.stored import unit_path
+
+SHAPE, CHUNKS = (100, 80), (40, 30)
+FORMATS = (3, 2)
+GZIP = {"shuffle": True, "compression": "gzip"}
+PIPELINES: dict[str, dict[str, Any]] = {
+    "none": {},
+    "deflate": {"compression": "gzip", "compression_opts": 9},
+    "shuffle_deflate": GZIP,
+    "shuffle_deflate_fletcher32": {**GZIP, "fletcher32": True},
+    "fletcher32": {"fletcher32": True},
+    "bzip2": dict(hdf5plugin.BZip2()),
+    "zstd": dict(hdf5plugin.Zstd(clevel=5)),
+    "shuffle_zstd": {"shuffle": True, **hdf5plugin.Zstd()},
+    **{f"blosc_{name}": dict(hdf5plugin.Blosc(cname=name)) for name in ("blosclz", "lz4", "lz4hc", "zlib", "zstd")},
+    **{f"blosc_shuffle_{i}": dict(hdf5plugin.Blosc(cname="zstd", shuffle=i)) for i in (0, 1, 2)},
+}
+NO_CODEC = {"lz4": dict(hdf5plugin.LZ4()), "lzf": {"compression": "lzf"}, "scaleoffset": {"scaleoffset": 0}}
+DTYPES = ("u1", "<f4", ">i2", "<f8", "<c8", "S3", "(3,)<i4", [("a", "<i4"), ("b", "<f8")])
+PORTABLE = {"zstd", *(name for name in PIPELINES if name.startswith("blosc"))}
+KEEP = {"codec": "keep", "chunks": "source"}
+
+
+def data(dtype: Any) -> np.ndarray:
+    """Values that compress somewhat, in no chunk zeros alone."""
+    numbers = np.random.default_rng(1).integers(1, 100, SHAPE)
+    kind = np.dtype(dtype)
+    if kind.subdtype:
+        return np.repeat(numbers[..., None], kind.shape[0], axis=-1).astype(kind.base)
+    out = np.empty(SHAPE, kind)
+    for name in kind.names or (...,):
+        out[name] = numbers
+    return out
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every pipeline that Zarr has codecs for, over every kind of number; and those for which it has none."""
+    path = tmp_path_factory.mktemp("routes") / "in.h5"
+    with h5py.File(path, "w") as file:
+        for name, options in PIPELINES.items():
+            for i, dtype in enumerate(DTYPES):
+                file.create_dataset(f"{name}/{i}", shape=SHAPE, dtype=np.dtype(dtype), chunks=CHUNKS, **options)[...] = data(dtype)
+        for name, options in NO_CODEC.items():
+            file.create_dataset(f"without/{name}", data=data("<i4"), chunks=CHUNKS, **options)
+        file.create_dataset("other/contiguous", data=data("<i4"))
+        file.create_dataset("other/words", data=["a", "b"])
+        sparse = file.create_dataset("other/sparse", shape=SHAPE, dtype="<f4", chunks=CHUNKS, fillvalue=7, **GZIP)
+        sparse[50, 50] = 1
+    return path
+
+
+def routes(source: Path, target: Any = "out.zarr", **policy: Any) -> dict[str, str]:
+    """The route of each array of a plan."""
+    return {array.path: array.route for array in h5z.plan(source, target, **policy).arrays}
+
+
+@pytest.fixture(scope="module")
+def kept(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+    """The target with the source's grid and codecs, verified; one for each format."""
+    made: dict[int, Path] = {}
+
+    def get(zarr_format: int) -> Path:
+        if zarr_format not in made:
+            target = tmp_path_factory.mktemp("kept") / "out.zarr"
+            assert h5z.convert(source, target, verify="full", zarr_format=zarr_format, **KEEP).ok
+            made[zarr_format] = target
+        return made[zarr_format]
+
+    return get
+
+
+@pytest.mark.parametrize("zarr_format", FORMATS)
+def test_the_same_grid_and_codecs_are_copied(source: Path, zarr_format: int) -> None:
+    found = routes(source, zarr_format=zarr_format, **KEEP)
+    chosen = {route: {path for path in found if found[path] == route} for route in set(found.values())}
+    wanted = {f"/{name}/{i}" for name in PIPELINES for i in range(len(DTYPES))}
+    assert chosen["copy"] >= wanted - {path for path in wanted if path.endswith(f"/{len(DTYPES) - 1}") and zarr_format == 2}
+    assert chosen["recode"] >= {"/without/lz4"}
+    assert chosen["library"] == {"/without/lzf", "/without/scaleoffset", "/other/words"}
+
+
+@pytest.mark.parametrize("zarr_format", FORMATS)
+def test_copied_chunks_are_the_source_s_bytes(source: Path, kept: Callable[[int], Path], zarr_format: int) -> None:
+    """Every chunk of every copied array, those at the array's edges too; none where none is allocated."""
+    target = kept(zarr_format)
+    root = zarr.open_group(target, mode="r")
+    compared = 0
+    with h5py.File(source) as file:
+        for path, route in routes(source, zarr_format=zarr_format, **KEEP).items():
+            if route != "copy":
+                continue
+            dataset, array = file[path], root[path]
+            counts = [-(-n // c) for n, c in zip(dataset.shape, dataset.chunks, strict=True)]
+            extra = (0,) * (array.ndim - dataset.ndim)
+            for index in product(*map(range, counts)):
+                place = unit_path(target, array, index + extra)
+                corner = tuple(i * c for i, c in zip(index, dataset.chunks, strict=True))
+                info = dataset.id.get_chunk_info_by_coord(corner)
+                assert place.exists() == (info.byte_offset is not None), (path, index)
+                if place.exists():
+                    assert place.read_bytes() == dataset.id.read_direct_chunk(corner)[1], (path, index)
+                    compared += 1
+    assert compared > 500
+
+
+@pytest.mark.parametrize("zarr_format", FORMATS)
+@pytest.mark.parametrize("policy", [KEEP, {"chunks": "source"}, {"chunks": (33, 47)}, {"codec": "gzip:1"}], ids=str)
+def test_zarr_python_reads_the_same_values(
+    source: Path, kept: Callable[[int], Path], tmp_path: Path, zarr_format: int, policy: dict[str, Any]
+) -> None:
+    """By every route."""
+    target = kept(zarr_format) if policy is KEEP else tmp_path / "out.zarr"
+    assert h5z.convert(source, target, zarr_format=zarr_format, **policy).ok
+    root = zarr.open_group(target, mode="r")
+    with h5py.File(source) as file:
+        for path in routes(source, zarr_format=zarr_format, **policy):
+            expected, found = file[path][...], np.asarray(root[path][...])
+            if path == "/other/words":
+                assert found.tolist() == ["a", "b"]
+            else:
+                assert found.astype(expected.dtype.base).tobytes() == expected.tobytes(), path
+
+
+@pytest.mark.parametrize(
+    ("policy", "route"),
+    [
+        ({"chunks": "source"}, "recode"),
+        ({"chunks": "source", "codec": "gzip:5"}, "recode"),
+        ({"chunks": "source", "codec": None}, "recode"),
+        ({"chunks": (40, 31)}, "regrid"),
+        ({"chunks": (20, 30), "codec": "keep"}, "regrid"),
+        ({**KEEP, "shards": (80, 60)}, "regrid"),
+    ],
+    ids=str,
+)
+def test_another_grid_or_codec_decides_the_route(source: Path, policy: dict[str, Any], route: str) -> None:
+    found = routes(source, **policy)
+    assert found["/shuffle_deflate/1"] == route
+    assert found["/other/contiguous"] == "regrid"
+    assert found["/without/lzf"] == found["/other/words"] == "library"
+
+
+def test_slices_to_columns_in_little_memory_are_staged(tmp_path: Path) -> None:
+    """Regridding would decode each slice many times."""
+    with h5py.File(tmp_path / "in.h5", "w") as file:
+        values = np.arange(32 * 128 * 128, dtype="<f4").reshape(32, 128, 128)
+        file.create_dataset("x", data=values, chunks=(1, 128, 128), compression="gzip", compression_opts=1)
+    policy = {"chunks": (32, 32, 32), "memory": "1600KiB", "workers": 2}
+    found = h5z.plan(tmp_path / "in.h5", tmp_path / "out.zarr", **policy)
+    assert [(array.route, array.reads) for array in found.arrays] == [("staged", 1)]
+    roomy = h5z.plan(tmp_path / "in.h5", tmp_path / "out.zarr", chunks=(32, 32, 32), memory="1GiB", workers=2)
+    assert [(array.route, array.reads) for array in roomy.arrays] == [("regrid", 1)]
+    assert h5z.convert(tmp_path / "in.h5", tmp_path / "out.zarr", verify="full", **policy).ok
+    assert (zarr.open_group(tmp_path / "out.zarr", mode="r")["x"][...] == values).all()
+    assert not (tmp_path / "out.zarr" / ".h5z").exists()
+
+
+@pytest.mark.parametrize("zarr_format", FORMATS)
+def test_portable_codecs_are_copied_unasked(tmp_path: Path, source: Path, zarr_format: int) -> None:
+    """By "auto" what every Zarr v3 reader decodes crosses as it is, also to a grid chosen by itself where objects are large."""
+    found = routes(source, chunks="source", zarr_format=zarr_format)
+    for name in PIPELINES:
+        assert found[f"/{name}/1"] == ("copy" if name in PORTABLE else "recode"), name
+    noise = np.random.default_rng(2).random((4, 1 << 16))
+    with h5py.File(tmp_path / "in.h5", "w") as file:
+        for name in ("zstd", "blosc_lz4", "shuffle_deflate"):
+            file.create_dataset(name, data=noise, chunks=(1, 1 << 16), **PIPELINES[name])
+    found = routes(tmp_path / "in.h5", zarr_format=zarr_format)
+    assert (found["/zstd"], found["/blosc_lz4"]) == ("copy", "copy")
+    assert found["/shuffle_deflate"] != "copy"
+
+
+def test_notes_name_the_readers_that_are_shut_out(source: Path, tmp_path: Path) -> None:
+    shut_out = [note for note in h5z.plan(source, "out.zarr", **KEEP).notes if "readers" in note]
+    assert len(shut_out) == 1
+    for codec in ("numcodecs.zlib", "numcodecs.shuffle", "numcodecs.fletcher32", "numcodecs.bz2"):
+        assert codec in shut_out[0]
+    assert not any(name in shut_out[0].split(":")[0] for name in ("zstd", "blosc"))
+    report = h5z.convert(source, tmp_path / "out.zarr", include=["/deflate"], **KEEP)
+    assert any("numcodecs.zlib" in note for note in report.notes)
+    assert not any("readers" in note for note in h5z.plan(source, "out.zarr", chunks="source").notes)
+
+
+@pytest.mark.parametrize("zarr_format", FORMATS)
+def test_chunks_that_skipped_a_filter_are_recoded(oddity: Callable[[str], Path], tmp_path: Path, zarr_format: int) -> None:
+    """The others of the same array cross unchanged."""
+    path, target = oddity("filter_masks"), tmp_path / "out.zarr"
+    assert routes(path, zarr_format=zarr_format, **KEEP) == {"/data": "copy"}
+    assert h5z.convert(path, target, verify="full", zarr_format=zarr_format, **KEEP).ok
+    array = zarr.open_group(target, mode="r")["data"]
+    assert np.asarray(array[...]).tolist() == np.arange(24).reshape(6, 4).tolist()
+    with h5py.File(path) as file:
+        for i in range(3):
+            mask, raw = file["data"].id.read_direct_chunk((2 * i, 0))
+            assert (unit_path(target, array, (i, 0)).read_bytes() == raw) == (mask == 0)
+
+
+@pytest.mark.parametrize("policy", [KEEP, {"chunks": "source"}, {"codec": "keep", "chunks": (20, 20)}], ids=str)
+def test_negative_levels_of_zstd(tmp_path: Path, policy: dict[str, Any]) -> None:
+    """HDF5 keeps them as unsigned numbers; Zarr's levels end at 22."""
+    with h5py.File(tmp_path / "in.h5", "w") as file:
+        filtered(file, "x", data("<i4")[:10, :13], (32015, (2**32 - 5,)))
+    assert h5z.convert(tmp_path / "in.h5", tmp_path / "out.zarr", verify="full", **policy).ok
+
+
+@pytest.mark.parametrize("policy", [KEEP, {"chunks": "source"}, {"chunks": (20, 20)}], ids=str)
+def test_blosc_with_snappy(tmp_path: Path, policy: dict[str, Any]) -> None:
+    """HDF5's plugin has it, numcodecs need not."""
+    with h5py.File(tmp_path / "in.h5", "w") as file:
+        file.create_dataset("x", data=data("<i4"), chunks=CHUNKS, **hdf5plugin.Blosc(cname="snappy"))
+    assert h5z.convert(tmp_path / "in.h5", tmp_path / "out.zarr", verify="full", **policy).ok
+
+
+@pytest.mark.parametrize("policy", [KEEP, {"chunks": "source"}, {"chunks": (20,)}], ids=str)
+def test_checksums_of_old_libraries_cross(tmp_path: Path, policy: dict[str, Any]) -> None:
+    """Swapped in pairs, as HDF5 up to 1.6.2 wrote them and libhdf5 still reads them: copied, no Zarr reader would."""
+    with h5py.File(tmp_path / "in.h5", "w") as file:
+        made = file.create_dataset("x", data=np.arange(1, 41, dtype="u1"), chunks=(40,), fletcher32=True)
+        file.flush()
+        raw = made.id.read_direct_chunk((0,))[1]
+        a, b, c, d = raw[-4:]
+        made.id.write_direct_chunk((0,), raw[:-4] + bytes((b, a, d, c)))
+    assert h5z.convert(tmp_path / "in.h5", tmp_path / "out.zarr", verify="full", **policy).ok
