@@ -62,11 +62,12 @@ class EmbeddedServer:
             If it ended instead.
         """
         assert self._process.stdout is not None
-        port = self._process.stdout.readline().decode().strip()
+        with self._process.stdout as said:
+            port = said.readline().decode().strip()
         if not port:
             lines = self.log.read_text(errors="replace").split("\n") if self.log.exists() else []
-            said = [line for line in lines if line.strip()]
-            raise H5zError(f"Prefect's embedded server could not be started: {said[-1] if said else 'it ended at once'}")
+            last = next((line for line in reversed(lines) if line.strip()), "it ended at once")
+            raise H5zError(f"Prefect's embedded server could not be started: {last}")
         return f"http://127.0.0.1:{port}/api"
 
     def close(self) -> None:

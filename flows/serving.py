@@ -48,7 +48,7 @@ def main(home: Path, empty: Path) -> None:
     def end_with_input() -> None:
         sys.stdin.buffer.read()
         server.should_exit = True
-        threading.Timer(5, _end, (home, 1)).start()
+        threading.Timer(5, _end, (home, 0)).start()
 
     async def serve() -> None:
         ready = asyncio.create_task(announce())
@@ -76,7 +76,8 @@ def _leave(database: Path, empty: Path) -> None:
 def _end(home: Path, status: int) -> None:
     """End at once: nothing of this server is worth waiting for."""
     sys.stderr.flush()
-    shutil.rmtree(home, ignore_errors=True)
+    if not status:  # else its log is yet to be read
+        shutil.rmtree(home, ignore_errors=True)
     os._exit(status)
 
 

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from h5z.errors import PlanError, SourceError
+from h5z.files import forget
 from h5z.grid import Region, region_shape
 from h5z.nodes import Json, Tree
 from h5z.plan import ArrayPlan, Plan, Task
@@ -20,7 +21,7 @@ from h5z.policy import Policy
 from h5z.report import Report
 from h5z.scan import scan
 from h5z.scheduling import run, watching
-from h5z.source import Dataset, SourceArray, forget, lazy_array
+from h5z.source import Dataset, SourceArray, lazy_array
 from h5z.verify import LEVELS, check
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from h5z.dtypes import access, class_of, is_string, leaves, parts, variable
 from h5z.errors import UnsupportedError
 from h5z.filters import BUILTIN, filter_available
 from h5z.nodes import ArrayNode
-from h5z.source import Dataset, reference_text, split
+from h5z.references import reference_text
+from h5z.source import Dataset, split
 
 LARGEST_CONTENT = 1 << 16
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -13,14 +12,15 @@ from h5z.chunking import LEAST_COPIED_NBYTES, SHARD_NBYTES, auto_chunks, fit_mem
 from h5z.codecs import PORTABLE, Chain, default, fit, from_filters
 from h5z.dimensions import NON_COORDINATE, Dimensions, dimensions, is_netcdf, parent
 from h5z.direct import is_plain
-from h5z.dtypes import BOOL, STRING, Leaf, access, class_of, leaves, plain, raw_layout
+from h5z.dtypes import Leaf, access, class_of, leaves, plain, raw_layout
 from h5z.errors import PlanError, UnsupportedError, one_line
 from h5z.filters import decodable
 from h5z.grid import ChunkGrid
 from h5z.names import escape, unique
-from h5z.nodes import ArrayNode, Attribute, Datatype, GroupNode, Json, Link, Problem, Shape, Tree, TypeNode
+from h5z.nodes import ArrayNode, Attribute, Datatype, GroupNode, Json, Problem, Shape, Tree, TypeNode
 from h5z.plan import TEXT_NBYTES, ArrayPlan, Plan, describe_numpy, numpy_dtype
 from h5z.policy import Policy
+from h5z.records import array_record, attribute_record, clean, json_name, link_record
 
 
 def make_plan(tree: Tree, target: str, policy: Policy, *, workers: int | None = None) -> Plan:
@@ -103,10 +103,10 @@ class _Planner:
                 if path == "/" or self._wanted(path):
                     self._group(node)
             elif isinstance(node, TypeNode):
-                self._record(parent(path)).setdefault("types", {})[_json_name(_name(path))] = self._typed(node)
+                self._record(parent(path)).setdefault("types", {})[json_name(_name(path))] = self._typed(node)
             elif path in self.bare:
                 bare = {key: value for key, value in node.to_dict().items() if key != "path"}
-                self._record(parent(path)).setdefault("dimensions", {})[_name(path)] = _clean(bare)
+                self._record(parent(path)).setdefault("dimensions", {})[_name(path)] = clean(bare)
             else:
                 self._array(node)
         self._name_readers()
@@ -143,7 +143,7 @@ class _Planner:
         found = unique(escape(shown), taken)
         taken.add(found)
         self.paths[path] = f"{self.paths[above]}/{found}"
-        return self.paths[path], ({} if found == name else {"name": _json_name(name)})
+        return self.paths[path], ({} if found == name else {"name": json_name(name)})
 
     def _record(self, path: str) -> dict[str, Json]:
         """What goes under a group's ``h5z``."""
@@ -155,9 +155,9 @@ class _Planner:
     def _group(self, node: GroupNode) -> None:
         place, record = ("", {}) if node.path == "/" else self._place(node.path)
         seen, exact = project(node.attributes, netcdf=self.netcdf, zarr_format=self.policy.zarr_format)
-        record |= _attribute_record(node, exact)
+        record |= attribute_record(node, exact)
         if node.links:
-            record["links"] = {_json_name(link.name): _link(link) for link in node.links}
+            record["links"] = {json_name(link.name): link_record(link) for link in node.links}
             self.problems += [
                 Problem(f"{node.path.rstrip('/')}/{link.name}", f"a user-defined link of class {link.target}")
                 for link in node.links
@@ -168,11 +168,11 @@ class _Planner:
         if node.order:
             record["order"] = node.order
         if "links" in node.order:
-            record["children"] = [_json_name(name) for name in node.children]
-        self.groups[place] = _clean({**seen, **({"h5z": record} if record else {})})
+            record["children"] = [json_name(name) for name in node.children]
+        self.groups[place] = clean({**seen, **({"h5z": record} if record else {})})
 
     def _typed(self, node: TypeNode) -> dict[str, Json]:
-        return cast(dict[str, Json], _clean({key: value for key, value in node.to_dict().items() if key != "path"}))
+        return cast(dict[str, Json], clean({key: value for key, value in node.to_dict().items() if key != "path"}))
 
     def _array(self, node: ArrayNode) -> None:
         try:
@@ -193,7 +193,7 @@ class _Planner:
     def _single(self, node: ArrayNode, leaf: Leaf) -> None:
         place, record = self._place(node.path)
         seen, exact = project(node.attributes, netcdf=self.netcdf, zarr_format=self.policy.zarr_format, array=node)
-        record |= _array_record(node) | _attribute_record(node, exact)
+        record |= array_record(node) | attribute_record(node, exact)
         if class_of(node.dtype) == "enum" and not self.netcdf and "flag_values" not in seen:
             members = cast(dict[str, Any], node.dtype)["members"]
             seen["flag_values"], seen["flag_meanings"] = (
@@ -203,7 +203,7 @@ class _Planner:
         shown = self.dims.shapes.get(node.path, node.shape or ())
         if node.shape is not None and shown != node.shape:
             record["shape"] = list(node.shape)
-        attributes = _clean({**seen, **({"h5z": record} if record else {})})
+        attributes = clean({**seen, **({"h5z": record} if record else {})})
         names = self.dims.names.get(node.path, ()) + self._phony(len(leaf.extra))
         shape = (0,) if node.shape is None else shown + leaf.extra
         names = self._phony(1) if node.shape is None else names
@@ -213,8 +213,8 @@ class _Planner:
         place, record = self._place(node.path)
         seen, exact = project(node.attributes, netcdf=self.netcdf, zarr_format=self.policy.zarr_format)
         shape = None if node.shape is None else list(node.shape)
-        record |= {"dataset": {**_array_record(node), "shape": shape}} | _attribute_record(node, exact)
-        self.groups[place] = _clean({**seen, "h5z": record})
+        record |= {"dataset": {**array_record(node), "shape": shape}} | attribute_record(node, exact)
+        self.groups[place] = clean({**seen, "h5z": record})
         names = self.dims.names.get(node.path, ())
         taken: dict[str, set[str]] = {}
         inner: dict[tuple[str, ...], str] = {(): place}
@@ -407,46 +407,3 @@ def _fits(value: Json, dtype: Datatype) -> bool:
 
 def _name(path: str) -> str:
     return path.rpartition("/")[2]
-
-
-def _json_name(name: str) -> str:
-    r"""A name as JSON can hold it: bytes that are not UTF-8 as ``\xNN``."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def _clean(value: Json) -> Json:
-    """The same JSON with every text in it as UTF-8 can hold it."""
-    if isinstance(value, str):
-        return value if value.isascii() else _json_name(value)
-    if isinstance(value, Mapping):
-        return {_clean(key): _clean(item) for key, item in value.items()}
-    return [_clean(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _link(link: Link) -> dict[str, Json]:
-    target = _json_name(link.target)
-    return {"external": [_json_name(link.file), target]} if link.file is not None else {link.kind: target}
-
-
-def _attribute_record(node: GroupNode | ArrayNode, exact: dict[str, Json]) -> dict[str, Json]:
-    """What JSON alone loses of a node's attributes: datatypes, shapes, values, and their order where it is tracked."""
-    record: dict[str, Json] = {"attributes": exact} if exact else {}
-    if "attrs" in node.order and len(node.attributes) > 1:
-        record["attribute_order"] = [item.name for item in node.attributes]
-    return record
-
-
-def _array_record(node: ArrayNode) -> dict[str, Json]:
-    """What Zarr has no word for of a dataset's header."""
-    keep = ("maxshape", "layout", "chunks", "filters", "fill", "fill_time", "alloc_time", "scales", "committed")
-    record = {key: value for key, value in node.to_dict().items() if key in (*keep, "sources", "order")}
-    if not _implied(node.dtype):
-        record["dtype"] = node.dtype
-    if node.shape is None:
-        record["null"] = True
-    return record
-
-
-def _implied(dtype: Datatype) -> bool:
-    """Whether the Zarr data type alone says the HDF5 one."""
-    return (isinstance(dtype, str) and not dtype.startswith(">")) or dtype in (BOOL, STRING)

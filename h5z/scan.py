@@ -22,10 +22,12 @@ from h5z.attributes import encode
 from h5z.dimensions import is_bare
 from h5z.dtypes import access, describe, leaves, memory
 from h5z.errors import H5zError, PlanError, SourceError, one_line
+from h5z.files import open_dataset, open_file
 from h5z.isolation import scan_isolated
 from h5z.measure import LARGEST_CONTENT, measured
 from h5z.nodes import ArrayNode, Attribute, Datatype, GroupNode, Json, Link, Node, Problem, Tree, TypeNode
-from h5z.source import Dataset, address, open_dataset, open_file, reference_text, space_text
+from h5z.references import address, reference_text, space_text
+from h5z.source import Dataset
 
 _LAYOUTS = {h5d.COMPACT: "compact", h5d.CONTIGUOUS: "contiguous", h5d.CHUNKED: "chunked", h5d.VIRTUAL: "virtual"}
 _FILL_TIMES = {h5d.FILL_TIME_ALLOC: "alloc", h5d.FILL_TIME_NEVER: "never", h5d.FILL_TIME_IFSET: "ifset"}

@@ -6,147 +6,27 @@ Handles carry (file, dataset, region) and no open file; each process keeps the f
 from __future__ import annotations
 
 import math
-import os
-import threading
-from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 import h5py
 import numpy as np
-from h5py import h5d, h5f, h5o, h5p, h5r, h5s
+from h5py import h5s
 
-from h5z.direct import DirectReader, direct_reader, local_fetch, url_fetch
+from h5z.direct import DirectReader
 from h5z.dtypes import Leaf, access, memory, relabelled
-from h5z.errors import SourceError, one_line
-from h5z.filters import BUILTIN, load_plugins
+from h5z.errors import SourceError
+from h5z.files import files, reading
 from h5z.grid import Region, region_shape
 from h5z.nodes import Datatype
+from h5z.references import reference_text
 
 if TYPE_CHECKING:
     import dask.array as da
 
-_OPEN_FILES = 32
-_READERS = 256
 _SLAB_ELEMENTS = 1 << 16
-
-
-def open_file(name: str, storage_options: dict[str, Any] | None = None) -> h5py.File:
-    """Open an HDF5 file (a path, or a URL through fsspec) for reading.
-
-    Raises
-    ------
-    SourceError
-        With one line that says why it cannot be opened.
-    """
-    if "://" in name:
-        return _open_url(name, storage_options)
-    if not os.path.exists(name):
-        raise SourceError(f"{name}: no such file")
-    if os.path.isdir(name):
-        raise SourceError(f"{name}: expected an HDF5 file, found a directory")
-    try:
-        return h5py.File(name, "r")
-    except (OSError, RuntimeError, ValueError) as error:
-        raise SourceError(f"{name}: {_why(name, error)}") from None
-
-
-def _why(name: str, error: BaseException) -> str:
-    text = one_line(error)
-    inner = text[text.find("(") + 1 : text.rfind(")")] if "(" in text else text
-    if "signature not found" not in text:
-        return f"not a readable HDF5 file ({inner})"
-    with open(name, "rb") as file:
-        head = file.read(8)
-    known = {b"CDF": "netCDF-3", b"\x0e\x03\x13\x01": "HDF4", b"PK": "ZIP", b"MATLAB 5": "MATLAB 5"}
-    found = next((kind for magic, kind in known.items() if head.startswith(magic)), None)
-    if found is None:
-        found = "an empty file" if not head else "a file without the HDF5 signature"
-    return f"expected an HDF5 file, found {found}"
-
-
-def _open_url(name: str, storage_options: dict[str, Any] | None) -> h5py.File:
-    import fsspec
-
-    try:
-        file = fsspec.open(name, "rb", **(storage_options or {})).open()
-        return h5py.File(file, "r")
-    except FileNotFoundError:
-        raise SourceError(f"{name}: no such object") from None
-    except (OSError, RuntimeError, ValueError) as error:
-        raise SourceError(f"{name}: not a readable HDF5 file ({one_line(error)})") from None
-
-
-class _Open:
-    """An open file with the readers of its datasets."""
-
-    def __init__(self, name: str, storage_options: dict[str, Any] | None) -> None:
-        self.file = open_file(name, storage_options)
-        self.fetch = url_fetch(name, storage_options) if "://" in name else local_fetch(self.file)
-        self._datasets: OrderedDict[str, Any] = OrderedDict()
-        self._readers: OrderedDict[str, DirectReader | None] = OrderedDict()
-        self._lock = threading.RLock()
-
-    def dataset(self, path: str) -> Any:
-        """An open dataset, one for all who read it: its external files are found by who opened it first."""
-        with self._lock:
-            if path not in self._datasets:
-                self._datasets[path] = open_dataset(self.file, path)
-                _trim(self._datasets, _READERS)
-            return self._datasets[path]
-
-    def reader(self, path: str, dtype: Datatype) -> DirectReader | None:
-        """The reader of a dataset past libhdf5, made at the first call; None where only libhdf5 can read it."""
-        with self._lock:
-            if path not in self._readers:
-                did = h5d.open(self.file.id, path.encode("utf-8", "surrogateescape"))
-                here = h5f.get_name(did) == h5f.get_name(self.file.id)  # an external link leads into another file
-                self._readers[path] = direct_reader(did, dtype, self.fetch) if here else None
-                _trim(self._readers, _READERS)
-            return self._readers[path]
-
-
-def _trim(cache: OrderedDict[str, Any], most: int) -> None:
-    while len(cache) > most:
-        cache.popitem(last=False)
-
-
-class _Files:
-    """The files that this process read last, open; at most `_OPEN_FILES`, keyed by what they were when opened."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._files: OrderedDict[tuple[Any, ...], _Open] = OrderedDict()
-
-    def get(self, name: str, storage_options: dict[str, Any] | None) -> _Open:
-        """Return the open file, opening it if it is not, or no longer, the one at that path."""
-        key: tuple[Any, ...] = (name,)
-        if "://" not in name and os.path.exists(name):
-            stat = os.stat(name)
-            key = (name, stat.st_mtime_ns, stat.st_size, stat.st_ino)
-        with self._lock:
-            file = self._files.pop(key, None) or _Open(name, storage_options)
-            self._files[key] = file
-            if len(self._files) > _OPEN_FILES:
-                self._files.popitem(last=False)
-            return file
-
-    def forget(self, name: str) -> None:
-        """Let go of a file: it is closed when nobody reads it any more."""
-        with self._lock:
-            for key in [key for key in self._files if key[0] == name]:
-                del self._files[key]
-
-
-_files = _Files()
-
-
-def forget(name: str) -> None:
-    """Let go of what this process keeps open of a file, so that others may write to it."""
-    _files.forget(name)
 
 
 @dataclass(frozen=True)
@@ -167,7 +47,7 @@ class Dataset:
 
     def open(self) -> Any:
         """Open the dataset: external files and virtual sources are looked for beside the file that names them."""
-        return _files.get(self.file, self.storage_options).dataset(self.path)
+        return files.get(self.file, self.storage_options).dataset(self.path)
 
     def read(self, region: Region) -> Any:
         """Read a region; scalars by the empty region.
@@ -194,7 +74,7 @@ class Dataset:
 
     def reader(self) -> DirectReader | None:
         """The reader that goes past libhdf5, or None."""
-        return _files.get(self.file, self.storage_options).reader(self.path, self.dtype)
+        return files.get(self.file, self.storage_options).reader(self.path, self.dtype)
 
     def read_from(self, did: Any, region: Region) -> Any:
         """Read a region from the open dataset."""
@@ -221,36 +101,6 @@ class Dataset:
             yield (slice(start, min(start + step, shape[0])), *(slice(0, n) for n in shape[1:]))
 
 
-def open_dataset(file: h5py.File, path: str) -> Any:
-    """Open a dataset, its external files looked for in the folder of its own file.
-
-    Who opens such a dataset first decides where they are looked for: nobody else may hold it open.
-    """
-    raw = path.encode("utf-8", "surrogateescape")
-    did = h5d.open(file.id, raw)
-    plist = did.get_create_plist()
-    if any(plist.get_filter(i)[0] not in BUILTIN for i in range(plist.get_nfilters())):
-        load_plugins()
-    if plist.get_external_count() == 0:
-        return did
-    did.close()
-    access_list = h5p.create(h5p.DATASET_ACCESS)
-    access_list.set_efile_prefix(os.path.dirname(os.path.abspath(file.filename)).encode())
-    return h5d.open(file.id, raw, access_list)
-
-
-@contextmanager
-def reading(file: str, path: str, region: Region) -> Iterator[None]:
-    """Turn what a read raises into a `SourceError` that names file, dataset and region."""
-    try:
-        yield
-    except SourceError:
-        raise
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-        where = ",".join(f"{s.start}:{s.stop}" for s in region)
-        raise SourceError(f"{file}: {path}[{where}] cannot be read ({one_line(error)})") from None
-
-
 def split(values: Any, steps: tuple[str, ...]) -> Any:
     """Take one leaf's values out of a dataset's.
 
@@ -273,56 +123,6 @@ def split(values: Any, steps: tuple[str, ...]) -> Any:
 def _element_dtype(values: Any) -> Any:
     found = h5py.check_vlen_dtype(values.dtype)
     return found if isinstance(found, np.dtype) else np.dtype(object)
-
-
-def address(oid: Any) -> tuple[int, int]:
-    """What tells an open object from all others: its file's number and its address in it."""
-    info = h5o.get_info(oid)
-    return info.fileno, info.addr
-
-
-def reference_text(ref: Any, fid: Any, paths: dict[tuple[int, int], str] | None = None) -> str:
-    """The path, and for a region the selection, that a reference points to; empty for a null reference.
-
-    Raises
-    ------
-    SourceError
-        If the reference points to nothing.
-    """
-    if not ref:
-        return ""
-    try:
-        target = h5r.dereference(ref, fid)
-        path = (paths or {}).get(address(target)) or (h5r.get_name(ref, fid) or b"").decode("utf-8", "surrogateescape")
-    except (KeyError, OSError, RuntimeError, ValueError) as error:
-        raise SourceError(f"a reference points to nothing ({one_line(error)})") from None
-    return path + f"[{space_text(h5r.get_region(ref, fid))}]" if isinstance(ref, h5py.RegionReference) else path
-
-
-def space_text(space: Any) -> str:
-    """A dataspace's selection as text: ``0:3,4:6`` per block, ``(0,1)`` per point, joined by ``;``.
-
-    >>> space = h5s.create_simple((4, 5)); space.select_hyperslab((0, 1), (1, 1), block=(2, 3)); space_text(space)
-    '0:2,1:4'
-    """
-    kind = space.get_select_type()
-    if kind == h5s.SEL_ALL:
-        return ",".join(f"0:{n}" for n in space.get_simple_extent_dims())
-    if kind == h5s.SEL_NONE:
-        return ""
-    if kind == h5s.SEL_POINTS:
-        return ";".join("({})".format(",".join(map(str, point))) for point in space.get_select_elem_pointlist())
-    if space.is_regular_hyperslab():
-        start, stride, count, block = space.get_regular_hyperslab()
-        if any(c == h5s.UNLIMITED or b == h5s.UNLIMITED for c, b in zip(count, block, strict=True)):
-            terms = zip(start, stride, count, block, strict=True)
-            return ",".join(f"{a}:{s}:{_limit(c)}:{_limit(b)}" for a, s, c, b in terms)
-    blocks = space.get_select_hyper_blocklist()
-    return ";".join(",".join(f"{a}:{b + 1}" for a, b in zip(low, high, strict=True)) for low, high in blocks)
-
-
-def _limit(count: int) -> str:
-    return "inf" if count == h5s.UNLIMITED else str(count)
 
 
 @dataclass(frozen=True)
@@ -412,7 +212,7 @@ class SourceArray:
         flat = np.asarray(values, dtype=object).ravel()
         out = np.empty(flat.shape, dtype=object)
         if cast(dict[str, Any], self.leaf.described)["class"] == "reference":
-            fid = _files.get(self.dataset.file, self.dataset.storage_options).file.id
+            fid = files.get(self.dataset.file, self.dataset.storage_options).file.id
             out[:] = [reference_text(ref, fid) for ref in flat]
         elif self.leaf.dtype == "bytes":
             out[:] = [item.encode("utf-8", "surrogateescape") if isinstance(item, str) else bytes(item or b"") for item in flat]

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from h5z.errors import PlanError, TargetError, one_line
+from h5z.files import forget, open_file
 from h5z.grid import Region, region_shape
 from h5z.nodes import Json
 from h5z.plan import ArrayPlan, Plan
 from h5z.policy import Policy
 from h5z.report import Difference, Report
 from h5z.scheduling import run, watching
-from h5z.source import SourceArray, forget, open_file
+from h5z.source import SourceArray
 
 if TYPE_CHECKING:
     from h5z.target import Target

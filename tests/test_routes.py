@@ -18,6 +18,7 @@ import h5z
 from .oddities.layouts import filtered
 from .oddities.stored import unit_path
 
+pytestmark = pytest.mark.filterwarnings("ignore:Numcodecs codecs are not in the Zarr version 3 specification")
 SHAPE, CHUNKS = (100, 80), (40, 30)
 FORMATS = (3, 2)
 GZIP = {"shuffle": True, "compression": "gzip"}
@@ -116,8 +117,9 @@ def test_copied_chunks_are_the_source_s_bytes(source: Path, kept: Callable[[int]
                 corner = tuple(i * c for i, c in zip(index, dataset.chunks, strict=True))
                 info = dataset.id.get_chunk_info_by_coord(corner)
                 assert place.exists() == (info.byte_offset is not None), (path, index)
-                if place.exists():
-                    assert place.read_bytes() == dataset.id.read_direct_chunk(corner)[1], (path, index)
+                mask, raw = dataset.id.read_direct_chunk(corner) if place.exists() else (0, b"")
+                if raw and mask == 0:  # HDF5 stores what Blosc cannot shrink as it is
+                    assert place.read_bytes() == raw, (path, index)
                     compared += 1
     assert compared > 500
 
@@ -148,7 +150,7 @@ def test_zarr_python_reads_the_same_values(
         ({"chunks": "source", "codec": None}, "recode"),
         ({"chunks": (40, 31)}, "regrid"),
         ({"chunks": (20, 30), "codec": "keep"}, "regrid"),
-        ({**KEEP, "shards": (80, 60)}, "regrid"),
+        ({**KEEP, "shards": {"/shuffle_deflate/1": (80, 60)}}, "regrid"),
     ],
     ids=str,
 )
@@ -162,12 +164,12 @@ def test_another_grid_or_codec_decides_the_route(source: Path, policy: dict[str,
 def test_slices_to_columns_in_little_memory_are_staged(tmp_path: Path) -> None:
     """Regridding would decode each slice many times."""
     with h5py.File(tmp_path / "in.h5", "w") as file:
-        values = np.arange(32 * 128 * 128, dtype="<f4").reshape(32, 128, 128)
-        file.create_dataset("x", data=values, chunks=(1, 128, 128), compression="gzip", compression_opts=1)
-    policy = {"chunks": (32, 32, 32), "memory": "1600KiB", "workers": 2}
+        values = np.arange(32 * 256 * 256, dtype="<f4").reshape(32, 256, 256)
+        file.create_dataset("x", data=values, chunks=(1, 256, 256), compression="gzip", compression_opts=1)
+    policy = {"chunks": (32, 64, 64), "memory": "5MiB", "workers": 2}
     found = h5z.plan(tmp_path / "in.h5", tmp_path / "out.zarr", **policy)
     assert [(array.route, array.reads) for array in found.arrays] == [("staged", 1)]
-    roomy = h5z.plan(tmp_path / "in.h5", tmp_path / "out.zarr", chunks=(32, 32, 32), memory="1GiB", workers=2)
+    roomy = h5z.plan(tmp_path / "in.h5", tmp_path / "out.zarr", chunks=(32, 64, 64), memory="1GiB", workers=2)
     assert [(array.route, array.reads) for array in roomy.arrays] == [("regrid", 1)]
     assert h5z.convert(tmp_path / "in.h5", tmp_path / "out.zarr", verify="full", **policy).ok
     assert (zarr.open_group(tmp_path / "out.zarr", mode="r")["x"][...] == values).all()

@@ -1,0 +1,63 @@
+"""Where HDF5's references point, as text: paths, and selections of a dataspace."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import h5py
+from h5py import h5o, h5r, h5s
+
+from h5z.errors import SourceError, one_line
+
+if TYPE_CHECKING:
+    pass
+
+
+def address(oid: Any) -> tuple[int, int]:
+    """What tells an open object from all others: its file's number and its address in it."""
+    info = h5o.get_info(oid)
+    return info.fileno, info.addr
+
+
+def reference_text(ref: Any, fid: Any, paths: dict[tuple[int, int], str] | None = None) -> str:
+    """The path, and for a region the selection, that a reference points to; empty for a null reference.
+
+    Raises
+    ------
+    SourceError
+        If the reference points to nothing.
+    """
+    if not ref:
+        return ""
+    try:
+        target = h5r.dereference(ref, fid)
+        path = (paths or {}).get(address(target)) or (h5r.get_name(ref, fid) or b"").decode("utf-8", "surrogateescape")
+    except (KeyError, OSError, RuntimeError, ValueError) as error:
+        raise SourceError(f"a reference points to nothing ({one_line(error)})") from None
+    return path + f"[{space_text(h5r.get_region(ref, fid))}]" if isinstance(ref, h5py.RegionReference) else path
+
+
+def space_text(space: Any) -> str:
+    """A dataspace's selection as text: ``0:3,4:6`` per block, ``(0,1)`` per point, joined by ``;``.
+
+    >>> space = h5s.create_simple((4, 5)); space.select_hyperslab((0, 1), (1, 1), block=(2, 3)); space_text(space)
+    '0:2,1:4'
+    """
+    kind = space.get_select_type()
+    if kind == h5s.SEL_ALL:
+        return ",".join(f"0:{n}" for n in space.get_simple_extent_dims())
+    if kind == h5s.SEL_NONE:
+        return ""
+    if kind == h5s.SEL_POINTS:
+        return ";".join("({})".format(",".join(map(str, point))) for point in space.get_select_elem_pointlist())
+    if space.is_regular_hyperslab():
+        start, stride, count, block = space.get_regular_hyperslab()
+        if any(c == h5s.UNLIMITED or b == h5s.UNLIMITED for c, b in zip(count, block, strict=True)):
+            terms = zip(start, stride, count, block, strict=True)
+            return ",".join(f"{a}:{s}:{_limit(c)}:{_limit(b)}" for a, s, c, b in terms)
+    blocks = space.get_select_hyper_blocklist()
+    return ";".join(",".join(f"{a}:{b + 1}" for a, b in zip(low, high, strict=True)) for low, high in blocks)
+
+
+def _limit(count: int) -> str:
+    return "inf" if count == h5s.UNLIMITED else str(count)

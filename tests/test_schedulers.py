@@ -1,0 +1,130 @@
+"""One file, every scheduler: target trees are the same to the byte."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dask
+import h5py
+import numpy as np
+import pytest
+from distributed import Client, LocalCluster
+
+import h5z
+from h5z.errors import SourceError
+
+from .test_bad_input import listing
+
+POLICY: dict[str, Any] = {"chunks": {"/slices": (24, 64, 64)}, "memory": "5MiB", "workers": 2}
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset that is staged, one that is copied, text, sequences, and small ones for more than one task."""
+    path = tmp_path_factory.mktemp("schedulers") / "in.h5"
+    chance = np.random.default_rng(4)
+    with h5py.File(path, "w") as file:
+        slices = chance.integers(0, 1000, (24, 256, 256)).astype("<f4")
+        file.create_dataset("slices", data=slices, chunks=(1, 256, 256), shuffle=True, compression="gzip", compression_opts=1)
+        file["words"] = ["naïve", "", "words"] * 100
+        rows = file.create_dataset("rows", (20,), h5py.vlen_dtype("<i4"))
+        for i in range(20):
+            rows[i] = np.arange(i % 7)
+        file.create_dataset("sparse", (100, 100), "<i2", chunks=(10, 10), fillvalue=3)[35, 45] = 1
+        for i in range(300):
+            file[f"small/{i}"] = np.arange(i + 1)
+    return path
+
+
+@pytest.fixture(scope="module")
+def expected(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes | None]:
+    """Every file of the target as one thread writes it, fully verified."""
+    target = tmp_path_factory.mktemp("expected") / "out.zarr"
+    assert h5z.convert(source, target, scheduler="sync", verify="full", **POLICY).ok
+    return listing(target)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[LocalCluster]:
+    """Two worker processes."""
+    options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    with LocalCluster(silence_logs=logging.ERROR, **options) as made:
+        yield made
+
+
+def test_the_file_takes_several_tasks_of_both_kinds(source: Path) -> None:
+    plan = h5z.plan(source, "out.zarr", **POLICY)
+    tasks = list(plan.tasks())
+    assert {array.route for array in plan.arrays} >= {"staged", "regrid", "library"}
+    assert sum(task.staging for task in tasks) > 2
+    assert sum(not task.staging for task in tasks) > 1
+
+
+@pytest.mark.parametrize("scheduler", ["sync", "threads", "processes", None])
+def test_schedulers_of_this_machine(source: Path, expected: dict[str, bytes | None], tmp_path: Path, scheduler: str | None) -> None:
+    assert h5z.convert(source, tmp_path / "out.zarr", scheduler=scheduler, **POLICY).status == "converted"
+    assert listing(tmp_path / "out.zarr") == expected
+
+
+def test_processes_are_spawned() -> None:
+    assert dask.config.get("multiprocessing.context", "spawn") == "spawn"
+
+
+@pytest.mark.cluster
+def test_a_cluster_by_address(source: Path, expected: dict[str, bytes | None], tmp_path: Path, cluster: LocalCluster) -> None:
+    """Which is left as it was: no client stays connected."""
+    before = set(cluster.scheduler.clients)
+    report = h5z.convert(source, tmp_path / "out.zarr", scheduler=cluster.scheduler_address, verify="full", **POLICY)
+    assert report.ok
+    assert listing(tmp_path / "out.zarr") == expected
+    assert set(cluster.scheduler.clients) == before
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("default", [True, False])
+def test_a_cluster_by_client(
+    source: Path, expected: dict[str, bytes | None], tmp_path: Path, cluster: LocalCluster, default: bool
+) -> None:
+    """Given, or active."""
+    with Client(cluster, set_as_default=default) as client:
+        progress: list[tuple[int, int]] = []
+        chosen = None if default else client
+        report = h5z.convert(
+            source, tmp_path / "out.zarr", scheduler=chosen, verify="full", progress=lambda *n: progress.append(n), **POLICY
+        )
+        assert report.ok
+    assert listing(tmp_path / "out.zarr") == expected
+    assert progress[-1][0] == progress[-1][1]
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("scheduler", ["sync", "threads", "processes", "cluster"])
+def test_a_graph_on_any_scheduler(
+    source: Path, expected: dict[str, bytes | None], tmp_path: Path, cluster: LocalCluster, scheduler: str
+) -> None:
+    plan = h5z.plan(source, tmp_path / "out.zarr", **POLICY)
+    graph = h5z.graph(plan)
+    if scheduler == "cluster":
+        with Client(cluster, set_as_default=False) as client:
+            ran = client.compute(graph).result()
+    else:
+        ran = graph.compute(scheduler=scheduler, **({} if scheduler == "sync" else {"num_workers": 2}))
+    assert ran == len(list(plan.tasks()))
+    h5z.finalize(tmp_path / "out.zarr")
+    assert listing(tmp_path / "out.zarr") == expected
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("scheduler", ["threads", "processes", "cluster"])
+def test_an_error_is_the_same_everywhere(tmp_path: Path, cluster: LocalCluster, scheduler: str) -> None:
+    """A spoilt chunk: one line that names it, and no target, then or later."""
+    with h5py.File(tmp_path / "in.h5", "w") as file:
+        made = file.create_dataset("x", data=np.arange(4000.0).reshape(1000, 4), chunks=(1, 4), compression="gzip")
+        made.id.write_direct_chunk((700, 0), b"no deflate")
+    where = cluster.scheduler_address if scheduler == "cluster" else scheduler
+    with pytest.raises(SourceError, match=r"in\.h5: /x\[\d+:\d+,0:4\] cannot be read"):
+        h5z.convert(tmp_path / "in.h5", tmp_path / "out.zarr", scheduler=where, chunks=(1, 2), memory="1KiB", workers=2)
+    assert not (tmp_path / "out.zarr").exists()
