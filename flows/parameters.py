@@ -89,7 +89,7 @@ Verify: TypeAlias = Annotated[
 Nbytes: TypeAlias = Annotated[
     PositiveInt,
     BeforeValidator(_size),
-    WithJsonSchema({"type": ["integer", "string"], "description": "Bytes, or text such as '256MiB'."}),
+    WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "string"}], "description": "Bytes, or text such as '256MiB'."}),
 ]
 Isolate: TypeAlias = Annotated[
     Literal["auto", "always"],

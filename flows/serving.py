@@ -14,7 +14,7 @@ import sqlite3
 import sys
 import tempfile
 import threading
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 
@@ -67,7 +67,7 @@ def _leave(database: Path, empty: Path) -> None:
     with suppress(OSError, sqlite3.Error):
         empty.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(dir=empty.parent)) / "draft.db"
-        with sqlite3.connect(database) as connection:
+        with closing(sqlite3.connect(database)) as connection:
             connection.execute("VACUUM INTO ?", (str(draft),))
         draft.replace(empty)
         draft.parent.rmdir()

@@ -23,6 +23,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+_INTERRUPTED = 130
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Chunks = Annotated[list[str] | None, typer.Option(help="auto, source, 64,256,256 or /path=64,256,256; repeatable.")]
 Shards = Annotated[list[str] | None, typer.Option(help="auto, 256,256,256 or /path=…; repeatable.")]
@@ -307,10 +308,12 @@ def main() -> None:
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
         code = app(arguments, standalone_mode=False)
+        if code == _INTERRUPTED:
+            raise KeyboardInterrupt
     except H5zError as error:
         code = _fail(error, error.exit_code, debug)
     except (typer.Abort, KeyboardInterrupt):
-        code = _fail(PlanError("interrupted; the same command goes on from here"), 130, debug)
+        code = _fail(PlanError("interrupted; the same command goes on from here"), _INTERRUPTED, debug)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0

@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
+from h5z.chunking import DEFAULT_MEMORY
 from h5z.errors import PlanError, SourceError
 from h5z.files import forget
 from h5z.grid import Region, region_shape
@@ -20,7 +21,7 @@ from h5z.planner import make_plan
 from h5z.policy import Policy
 from h5z.report import Report
 from h5z.scan import scan
-from h5z.scheduling import run, watching
+from h5z.scheduling import on_workers, run, watching
 from h5z.source import Dataset, SourceArray, lazy_array
 from h5z.verify import LEVELS, check
 
@@ -270,12 +271,14 @@ def convert(
     place = Target.of(target, storage_options)
     fresh = not place.exists()
     place, finished = prepare(place, made, overwrite=overwrite)
-    made = replace(made, arrays=made.arrays if finished else cast(Plan, place.pending()).arrays)
+    made = made if finished else _as_begun(made, cast(Plan, place.pending()))
+    verify = None if finished and _verified(place, verify) else verify
+    stored = 0
     status = "unchanged" if finished else "converted"
     differences: tuple[Any, ...] = ()
     checked = 0
     total = made.nbytes * (1 + (verify == "full"))
-    with watching(progress, total) as advance, _leaving(made.source, place if fresh or place.prefix else None):
+    with watching(progress, total) as advance, _leaving(made.source, place if fresh or place.prefix else None, scheduler):
         if not finished:
             done = place.done()
             advance(sum(record.get("decoded", 0) for record in done.values()))
@@ -284,12 +287,28 @@ def convert(
                 jobs = ((run_task, (place, task.number, work), 0 if staging else work_nbytes(work)) for task, work in tasks)
                 run(jobs, scheduler, made.workers, advance)
         if verify:
-            differences, checked = check(made, place, verify, scheduler, advance, source_options)
+            differences, checked = check(made, place, verify, scheduler, advance, source_options, finished=finished)
     if differences:
         status = "differs"
     elif not finished:
+        stored = sum(record["nbytes"] for record in place.done().values())
+        if verify:
+            place.mark_verified(verify)
         finalize(place)
-    return _report(made, place, status, start, verify or "", differences, checked)
+    return _report(made, place, status, start, verify or "", differences, checked, stored)
+
+
+def _as_begun(made: Plan, begun: Plan) -> Plan:
+    """A plan with the blocks of the run that it goes on from, whose tasks' marks mean those; as many workers as memory allows."""
+    each = begun.peak_nbytes // begun.workers
+    memory = cast(int, made.policy.memory or DEFAULT_MEMORY)
+    return replace(made, arrays=begun.arrays, workers=max(1, min(made.workers, memory // max(1, each))))
+
+
+def _verified(place: Target, level: str | None) -> bool:
+    """Whether a finished target was verified at a level, or a stricter one, before it was committed."""
+    record = (place.root() or {}).get("h5z", {}).get("verified")
+    return level is not None and record in LEVELS and LEVELS.index(record) >= LEVELS.index(level)
 
 
 def work_nbytes(work: Work) -> int:
@@ -298,7 +317,7 @@ def work_nbytes(work: Work) -> int:
 
 
 @contextmanager
-def _leaving(source: str, begun: Target | None) -> Iterator[None]:
+def _leaving(source: str, begun: Target | None, scheduler: Any) -> Iterator[None]:
     """Let go of the source; take away a target that this call began if its source is unreadable: no rerun could end it."""
     try:
         yield
@@ -308,24 +327,33 @@ def _leaving(source: str, begun: Target | None) -> Iterator[None]:
         raise
     finally:
         forget(source)
+        on_workers(scheduler, forget, source)
 
 
 def _report(
-    made: Plan, place: Target, status: str, start: float, level: str, differences: tuple[Any, ...], checked: int
+    made: Plan,
+    place: Target,
+    status: str,
+    start: float,
+    level: str,
+    differences: tuple[Any, ...],
+    checked: int,
+    stored: int,
 ) -> Report:
     return Report(
         made.source,
         place.name,
         status,
-        len(made.arrays),
-        len(made.groups),
-        made.nbytes,
-        made.size,
-        sum(array.units.size for array in made.arrays),
-        time.perf_counter() - start,
-        made.not_carried,
-        made.notes,
-        differences,
-        level,
-        checked,
+        arrays=len(made.arrays),
+        groups=len(made.groups),
+        nbytes=made.nbytes,
+        source_nbytes=made.size,
+        stored_nbytes=stored,
+        units=sum(array.units.size for array in made.arrays),
+        seconds=time.perf_counter() - start,
+        not_carried=made.not_carried,
+        notes=made.notes,
+        differences=differences,
+        level=level,
+        checked_nbytes=checked,
     )

@@ -25,11 +25,14 @@ def dump(document: dict[str, Json]) -> bytes:
     return json.dumps(document, allow_nan=False, ensure_ascii=False).encode()
 
 
-def plan_documents(plan: Plan, checksums: Mapping[str, str] | None = None) -> Documents:
-    """Every metadata document of a plan's target, by key; the root's with the arrays' checksums, once they are known."""
+def plan_documents(plan: Plan, checksums: Mapping[str, str] | None = None, verified: str | None = None) -> Documents:
+    """Every metadata document of a plan's target, by key.
+
+    The root's, at the commit, with the arrays' checksums and the level at which they were verified.
+    """
     out: Documents = {}
     for path, attributes in plan.groups.items():
-        shown = _root_attributes(plan, attributes, checksums) if path == "" else attributes
+        shown = _root_attributes(plan, attributes, checksums, verified) if path == "" else attributes
         _add(out, path, {"node_type": "group"}, shown, plan.policy.zarr_format)
     for array in plan.arrays:
         document = array_document(array, plan.policy.zarr_format)
@@ -49,11 +52,15 @@ def _add(out: Documents, path: str, document: dict[str, Json], attributes: dict[
         out[f"{place}.zattrs"] = attributes
 
 
-def _root_attributes(plan: Plan, attributes: dict[str, Json], checksums: Mapping[str, str] | None) -> dict[str, Json]:
+def _root_attributes(
+    plan: Plan, attributes: dict[str, Json], checksums: Mapping[str, str] | None, verified: str | None
+) -> dict[str, Json]:
     identity = {"name": os.path.basename(plan.source), "size": plan.size, "mtime_ns": plan.mtime_ns}
     commit = {"format": FORMAT, "fingerprint": plan.fingerprint, "source": identity, "policy": plan.policy.to_dict()}
     if checksums is not None:
         commit["checksums"] = dict(checksums)
+    if verified is not None:
+        commit["verified"] = verified
     if plan.not_carried:
         commit["not_carried"] = [problem.to_dict() for problem in plan.not_carried]
     return {**attributes, "h5z": {**cast(dict[str, Json], attributes.get("h5z", {})), **commit}}

@@ -202,6 +202,7 @@ class Plan(Record):
         what = self.to_dict()
         for name in ("target", "workers"):
             what.pop(name, None)
+        what["policy"].pop("memory", None)
         what["source"] = os.path.basename(self.source)
         for array in what["arrays"]:
             for name in ("block", "stage", "reads", "route"):

@@ -32,8 +32,8 @@ class Report(Record):
     ----------
     status : str
         ``converted``, ``unchanged`` (this same migration was already complete), ``verified`` or ``differs``.
-    nbytes, stored_nbytes : int
-        Decoded bytes of all arrays; bytes of the source file.
+    nbytes, source_nbytes, stored_nbytes : int
+        Bytes of all arrays decoded; of the source file; of the write units that this run stored.
     not_carried : tuple of Problem
         What of the source is not in the target, each named.
     differences : tuple of Difference
@@ -48,6 +48,7 @@ class Report(Record):
     arrays: int = 0
     groups: int = 0
     nbytes: int = 0
+    source_nbytes: int = 0
     stored_nbytes: int = 0
     units: int = 0
     seconds: float = 0.0

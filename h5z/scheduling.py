@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from typing import Any
 
-from h5z.errors import PlanError
+from h5z.errors import PlanError, one_line
 
 Job = tuple[Callable[..., Any], tuple[Any, ...], int]
 Progress = Callable[[int], None]
@@ -29,9 +30,9 @@ def run(jobs: Iterable[Job], scheduler: Any, workers: int, advance: Progress) ->
     workers : int
         Threads or processes to use here.
     """
-    client = _client(scheduler)
-    if client is not None:
-        return _on_cluster(jobs, client, advance)
+    with _client(scheduler) as client:
+        if client is not None:
+            return _on_cluster(jobs, client, advance)
     if scheduler not in (None, "threads", "processes", "sync", "synchronous"):
         raise PlanError(f"scheduler: expected 'threads', 'processes', 'sync', an address or a Client, found {scheduler!r}")
     results: list[Any] = []
@@ -41,23 +42,40 @@ def run(jobs: Iterable[Job], scheduler: Any, workers: int, advance: Progress) ->
     return results
 
 
-def _client(scheduler: Any) -> Any | None:
+@contextmanager
+def _client(scheduler: Any) -> Iterator[Any | None]:
+    """The distributed client that a scheduler stands for, or None; one opened for an address is closed again."""
     if isinstance(scheduler, str) and "://" in scheduler:
         from distributed import Client
 
-        return Client(scheduler, set_as_default=False)
-    if scheduler is None:
-        import sys
-
-        if "distributed" not in sys.modules:
-            return None
-        from distributed import default_client
-
         try:
-            return default_client()
-        except ValueError:
-            return None
-    return scheduler if hasattr(scheduler, "submit") else None
+            client = Client(scheduler, set_as_default=False)
+        except (OSError, ValueError) as error:
+            raise PlanError(f"scheduler: expected a dask scheduler at {scheduler} ({one_line(error)})") from None
+        with client:
+            yield client
+    elif hasattr(scheduler, "submit"):
+        yield scheduler
+    else:
+        yield _default_client() if scheduler is None else None
+
+
+def _default_client() -> Any | None:
+    if "distributed" not in sys.modules:
+        return None
+    from distributed import default_client
+
+    try:
+        return default_client()
+    except ValueError:
+        return None
+
+
+def on_workers(scheduler: Any, function: Callable[..., Any], *arguments: Any) -> None:
+    """Call a function once in every process of a scheduler's workers, this one apart."""
+    with _client(scheduler) as client:
+        if client is not None:
+            client.run(function, *arguments, on_error="ignore")
 
 
 def _here(jobs: Sequence[Job], scheduler: str, workers: int, advance: Progress) -> list[Any]:
@@ -100,7 +118,7 @@ def _on_cluster(jobs: Iterable[Job], client: Any, advance: Progress) -> list[Any
         return futures
 
     results: list[Any] = []
-    ended = as_completed(submit(WINDOW))
+    ended = as_completed(submit(WINDOW), loop=client.loop)
     for future in ended:
         results.append(future.result())
         advance(sizes.pop(future))

@@ -164,7 +164,10 @@ class Target:
         """Whether there is anything at the target's place."""
         folder = self.path
         if folder is not None:
-            return folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir())))
+            if not folder.is_dir():
+                return folder.is_symlink() or folder.exists()
+            begun = folder / self.prefix / _MARK / "plan.json"  # without it, its folder is what a kill left
+            return begun.exists() or any(entry.name != _MARK for entry in (folder / self.prefix).iterdir())
         with reaching(self.name):
             return not sync(self.store.is_empty(self.prefix.rstrip("/")))
 
@@ -188,6 +191,10 @@ class Target:
         return {
             int(key.rpartition("/")[2]): json.loads(self.get(key) or b"{}") for key in keys if key.rpartition("/")[2].isdigit()
         }
+
+    def mark_verified(self, level: str) -> None:
+        """Record that all that is written was compared with its source, for the commit record."""
+        self.put({f"{_MARK}/verified": level.encode()})
 
     def mark_done(self, number: int, record: dict[str, Json]) -> None:
         """Record that a task has ended."""
@@ -361,7 +368,8 @@ def _commit(target: Target) -> None:
     left = [task.number for task in plan.tasks() if task.number not in done]
     if left:
         raise UnfinishedTargetError(f"{target.name}: {len(left)} of {len(left) + len(done)} tasks are still to do")
-    documents = plan_documents(plan, checksums(done))
+    level = target.get(f"{_MARK}/verified")
+    documents = plan_documents(plan, checksums(done), level.decode() if level else None)
     root = {key: value for key, value in documents.items() if "/" not in key}
     if plan.policy.consolidate:
         root |= consolidated(plan, documents)

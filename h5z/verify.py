@@ -84,17 +84,17 @@ def verify(
         made.source,
         place.name,
         "differs" if differences else "verified",
-        len(made.arrays),
-        len(made.groups),
-        made.nbytes,
-        made.size,
-        sum(array.units.size for array in made.arrays),
-        time.perf_counter() - start,
-        made.not_carried,
-        made.notes,
-        differences,
-        level,
-        checked,
+        arrays=len(made.arrays),
+        groups=len(made.groups),
+        nbytes=made.nbytes,
+        source_nbytes=made.size,
+        units=sum(array.units.size for array in made.arrays),
+        seconds=time.perf_counter() - start,
+        not_carried=made.not_carried,
+        notes=made.notes,
+        differences=differences,
+        level=level,
+        checked_nbytes=checked,
     )
 
 
@@ -193,7 +193,9 @@ def _structure(made: Plan, place: Target, finished: bool) -> Iterator[Difference
         document = json.loads(raw)
         document.pop("consolidated_metadata", None)
         if "/" not in key:
-            (document if key == ".zattrs" else document.get("attributes", {})).get("h5z", {}).pop("checksums", None)
+            record = (document if key == ".zattrs" else document.get("attributes", {})).get("h5z", {})
+            for name in ("checksums", "verified"):
+                record.pop(name, None)
         yield from _document(path, expected, document)
 
 
