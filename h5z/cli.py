@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from typing import Annotated, Any
 
 import typer
@@ -24,21 +26,46 @@ app = typer.Typer(
 )
 
 _INTERRUPTED = 130
+
+
+def _option(kind: Any, text: str, *names: str) -> Any:
+    return Annotated[kind, typer.Option(*names, help=text)]
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Chunks = Annotated[list[str] | None, typer.Option(help="auto, source, 64,256,256 or /path=64,256,256; repeatable.")]
-Shards = Annotated[list[str] | None, typer.Option(help="auto, 256,256,256 or /path=…; repeatable.")]
-Codec = Annotated[list[str] | None, typer.Option(help="auto, keep, zstd:3, blosc-lz4:5, gzip:6, none or /path=…; repeatable.")]
-Format = Annotated[int, typer.Option("--zarr-format", help="3 or 2.")]
-Links = Annotated[str, typer.Option(help="record or follow soft and external links.")]
-Roots = Annotated[list[str] | None, typer.Option("--external-root", help="Folder in which linked files may lie; repeatable.")]
-Include = Annotated[list[str] | None, typer.Option(help="Path pattern of what to take; repeatable.")]
-Exclude = Annotated[list[str] | None, typer.Option(help="Path pattern of what to leave out; repeatable.")]
-Unsupported = Annotated[str, typer.Option(help="error: stop before writing; report: name it and go on.")]
-Memory = Annotated[str | None, typer.Option(help="Peak memory, such as 512MiB.")]
-Route = Annotated[list[str] | None, typer.Option(help="auto, copy, recode, regrid, staged, library or /path=…; repeatable.")]
-Strings = Annotated[str, typer.Option(help="auto, utf8 or bytes.")]
-Consolidate = Annotated[bool, typer.Option("--consolidate/--no-consolidate", help="Copy all metadata into the root's.")]
+_Texts = list[str] | None
+# The fields of Policy as options: annotation and default of each.
+_POLICY: dict[str, tuple[Any, Any]] = {
+    "chunks": (_option(_Texts, "auto, source, 64,256,256 or /path=64,256,256; repeatable."), None),
+    "shards": (_option(_Texts, "auto, 256,256,256 or /path=…; repeatable."), None),
+    "codec": (_option(_Texts, "auto, keep, zstd:3, blosc-lz4:5, gzip:6, none or /path=…; repeatable."), None),
+    "route": (_option(_Texts, "auto, copy, recode, regrid, staged, library or /path=…; repeatable."), None),
+    "zarr_format": (_option(int, "3 or 2."), 3),
+    "links": (_option(str, "record or follow soft and external links."), "record"),
+    "external_roots": (_option(_Texts, "Folder in which linked files may lie; repeatable.", "--external-root"), None),
+    "include": (_option(_Texts, "Path pattern of what to take; repeatable."), None),
+    "exclude": (_option(_Texts, "Path pattern of what to leave out; repeatable."), None),
+    "unsupported": (_option(str, "error: stop before writing; report: name it and go on."), "error"),
+    "memory": (_option(str | None, "Peak memory, such as 512MiB."), None),
+    "strings": (_option(str, "auto, utf8 or bytes."), "auto"),
+    "consolidate": (_option(bool, "Copy all metadata into the root's.", "--consolidate/--no-consolidate"), True),
+}
 Timeout = Annotated[float, typer.Option(help="Seconds that reading the headers may take.")]
+
+
+def _with_policy(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of a policy in the place of its parameter of that name."""
+    signature = inspect.signature(function, eval_str=True)
+    own = [item for item in signature.parameters.values() if item.name != "policy"]
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    added = [inspect.Parameter(name, keyword, default=default, annotation=kind) for name, (kind, default) in _POLICY.items()]
+
+    @wraps(function)
+    def command(**given: Any) -> None:
+        function(policy=_policy(**{name: given.pop(name) for name in _POLICY}), **given)
+
+    command.__signature__ = signature.replace(parameters=[*own, *added])  # type: ignore[attr-defined]
+    return command
 
 
 def _policy(
@@ -102,61 +129,24 @@ def tree(
 
 
 @app.command()
+@_with_policy
 def plan(
     source: Annotated[str, typer.Argument(help="An HDF5 file.")],
     target: Annotated[str, typer.Argument(help="The Zarr store to be.")],
-    chunks: Chunks = None,
-    shards: Shards = None,
-    codec: Codec = None,
-    zarr_format: Format = 3,
-    links: Links = "record",
-    external_roots: Roots = None,
-    include: Include = None,
-    exclude: Exclude = None,
-    unsupported: Unsupported = "error",
-    memory: Memory = None,
-    route: Route = None,
-    strings: Strings = "auto",
-    consolidate: Consolidate = True,
+    policy: h5z.Policy,
     timeout: Timeout = 600,
     as_json: Json = False,
 ) -> None:
     """Say what would be done: routes, chunks, objects, sizes, peak memory. Writes nothing."""
-    policy = _policy(
-        chunks,
-        shards,
-        codec,
-        route,
-        zarr_format=zarr_format,
-        links=links,
-        external_roots=external_roots,
-        include=include,
-        exclude=exclude,
-        unsupported=unsupported,
-        memory=memory,
-        strings=strings,
-        consolidate=consolidate,
-    )
     _print(h5z.plan(source, target, policy=policy, isolated=True, timeout=timeout), as_json)
 
 
 @app.command()
+@_with_policy
 def convert(
     source: Annotated[str, typer.Argument(help="An HDF5 file.")],
     target: Annotated[str, typer.Argument(help="The Zarr store to be.")],
-    chunks: Chunks = None,
-    shards: Shards = None,
-    codec: Codec = None,
-    zarr_format: Format = 3,
-    links: Links = "record",
-    external_roots: Roots = None,
-    include: Include = None,
-    exclude: Exclude = None,
-    unsupported: Unsupported = "error",
-    memory: Memory = None,
-    route: Route = None,
-    strings: Strings = "auto",
-    consolidate: Consolidate = True,
+    policy: h5z.Policy,
     timeout: Timeout = 600,
     verify: Annotated[str | None, typer.Option(help="structure, sample or full, before the target is committed.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another hierarchy once this one is complete.")] = False,
@@ -165,21 +155,6 @@ def convert(
     as_json: Json = False,
 ) -> None:
     """Migrate one HDF5 file."""
-    policy = _policy(
-        chunks,
-        shards,
-        codec,
-        route,
-        zarr_format=zarr_format,
-        links=links,
-        external_roots=external_roots,
-        include=include,
-        exclude=exclude,
-        unsupported=unsupported,
-        memory=memory,
-        strings=strings,
-        consolidate=consolidate,
-    )
     report = h5z.convert(
         source,
         target,
@@ -212,24 +187,13 @@ def verify(
 
 
 @app.command()
+@_with_policy
 def migrate(
     sources: Annotated[list[str], typer.Argument(help="HDF5 files, folders, globs, URLs, or @listing.")],
     to: Annotated[str, typer.Option("--to", help="The folder or URL that the Zarr stores go below.")],
+    policy: h5z.Policy,
     workers: Annotated[int | None, typer.Option(help="Processes to spawn; the machine's cores by default.")] = None,
     scheduler: Annotated[str | None, typer.Option(help="The address of a dask scheduler to use instead.")] = None,
-    chunks: Chunks = None,
-    shards: Shards = None,
-    codec: Codec = None,
-    zarr_format: Format = 3,
-    links: Links = "record",
-    external_roots: Roots = None,
-    include: Include = None,
-    exclude: Exclude = None,
-    unsupported: Unsupported = "error",
-    memory: Memory = None,
-    route: Route = None,
-    strings: Strings = "auto",
-    consolidate: Consolidate = True,
     timeout: Timeout = 600,
     verify: Annotated[str, typer.Option(help="none, structure, sample or full.")] = "sample",
     overwrite: Annotated[
@@ -239,21 +203,6 @@ def migrate(
     as_json: Json = False,
 ) -> None:
     """Migrate many files, as the Prefect flow."""
-    policy = _policy(
-        chunks,
-        shards,
-        codec,
-        route,
-        zarr_format=zarr_format,
-        links=links,
-        external_roots=external_roots,
-        include=include,
-        exclude=exclude,
-        unsupported=unsupported,
-        memory=memory,
-        strings=strings,
-        consolidate=consolidate,
-    )
     import flows
 
     template = {} if name_template is None else {"name_template": name_template}

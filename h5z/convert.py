@@ -23,7 +23,7 @@ from h5z.report import Report
 from h5z.scan import scan
 from h5z.scheduling import on_workers, run, watching
 from h5z.source import Dataset, SourceArray, lazy_array
-from h5z.verify import LEVELS, check
+from h5z.verify import LEVELS, account, check
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -295,7 +295,8 @@ def convert(
         if verify:
             place.mark_verified(verify)
         finalize(place)
-    return _report(made, place, status, start, verify or "", differences, checked, stored)
+    found = {"differences": differences, "level": verify or "", "checked_nbytes": checked}
+    return account(made, place, status, start, stored_nbytes=stored, **found)
 
 
 def _as_begun(made: Plan, begun: Plan) -> Plan:
@@ -328,32 +329,3 @@ def _leaving(source: str, begun: Target | None, scheduler: Any) -> Iterator[None
     finally:
         forget(source)
         on_workers(scheduler, forget, source)
-
-
-def _report(
-    made: Plan,
-    place: Target,
-    status: str,
-    start: float,
-    level: str,
-    differences: tuple[Any, ...],
-    checked: int,
-    stored: int,
-) -> Report:
-    return Report(
-        made.source,
-        place.name,
-        status,
-        arrays=len(made.arrays),
-        groups=len(made.groups),
-        nbytes=made.nbytes,
-        source_nbytes=made.size,
-        stored_nbytes=stored,
-        units=sum(array.units.size for array in made.arrays),
-        seconds=time.perf_counter() - start,
-        not_carried=made.not_carried,
-        notes=made.notes,
-        differences=differences,
-        level=level,
-        checked_nbytes=checked,
-    )

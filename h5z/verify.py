@@ -80,10 +80,16 @@ def verify(
             differences, checked = check(made, place, level, scheduler, advance, source_options, finished=True)
     finally:
         forget(made.source)
+    status = "differs" if differences else "verified"
+    return account(made, place, status, start, differences=differences, level=level, checked_nbytes=checked)
+
+
+def account(made: Plan, place: Target, status: str, start: float, **rest: Any) -> Report:
+    """The report of a plan that was carried out or verified, begun at `start` of `time.perf_counter`."""
     return Report(
         made.source,
         place.name,
-        "differs" if differences else "verified",
+        status,
         arrays=len(made.arrays),
         groups=len(made.groups),
         nbytes=made.nbytes,
@@ -92,9 +98,7 @@ def verify(
         seconds=time.perf_counter() - start,
         not_carried=made.not_carried,
         notes=made.notes,
-        differences=differences,
-        level=level,
-        checked_nbytes=checked,
+        **rest,
     )
 
 
