@@ -100,7 +100,7 @@ def _blocked(array: ArrayPlan, memory: int, goal: int, wanted: str) -> ArrayPlan
     block = grow(array.unit, array.shape, limit, own)
     reads = amplification(array.shape, own, block) if own else 1.0
     needless = reads <= STAGED_READS if wanted == "auto" else wanted != "staged"
-    if own is None or array.route != "regrid" or array.is_text or array.steps or needless:
+    if own is None or array.route != "regrid" or array.is_text or array.steps or needless or not array.nbytes:
         return replace(array, block=block, reads=reads)
     stage = grow(own, array.shape, limit)
     pieces = ChunkGrid(array.shape, stage).size * amplification(array.shape, stage, block)

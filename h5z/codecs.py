@@ -12,6 +12,7 @@ from typing import Any
 import numcodecs
 
 from h5z.errors import PlanError
+from h5z.filters import blosc_name
 from h5z.nodes import Json
 
 Chain = list[dict[str, Any]]
@@ -140,13 +141,14 @@ def default(itemsize: int, *, text: bool) -> Chain:
 def from_filters(filters: Sequence[tuple[int, str, int, tuple[int, ...]]], itemsize: int) -> Chain | None:
     """The Zarr codecs that decode what an HDF5 filter pipeline wrote, byte for byte; None where one has no codec.
 
-    Sources: HDF5's registry of filters; numcodecs' ``shuffle``, ``zlib``, ``fletcher32`` and ``bz2`` read HDF5's own streams.
+    Sources: HDF5's registry of filters; numcodecs' ``shuffle``, ``zlib`` and ``bz2`` read HDF5's own streams.
 
     >>> [c["name"] for c in from_filters([(2, "shuffle", 0, (4,)), (1, "deflate", 0, (6,))], 4)]
     ['numcodecs.shuffle', 'numcodecs.zlib']
     """
     out: Chain = []
-    for number, _, _, options in filters:
+    summed = filters[-1:] and filters[-1][0] == 3  # a checksum at the end is checked and left out
+    for number, _, _, options in filters[:-1] if summed else filters:
         document = _from_filter(number, options, itemsize)
         if document is None:
             return None
@@ -159,14 +161,13 @@ def _from_filter(number: int, options: tuple[int, ...], itemsize: int) -> dict[s
         return {"name": "numcodecs.zlib", "configuration": {"level": options[0] if options else 6}}
     if number == 2:
         return {"name": "numcodecs.shuffle", "configuration": {"elementsize": options[0] if options else itemsize}}
-    if number == 3:
-        return {"name": "numcodecs.fletcher32", "configuration": {}}
     if number == 307:
         return {"name": "numcodecs.bz2", "configuration": {"level": options[0] if options else 9}}
     if number == 32015:
-        return {"name": "zstd", "configuration": {"level": options[0] if options else 3, "checksum": False}}
-    if number == 32001 and len(options) >= 7 and options[6] < 6:
-        cname = ("blosclz", "lz4", "lz4hc", "snappy", "zlib", "zstd")[options[6]]
+        level = options[0] if options else 3  # a signed number in an unsigned place
+        return {"name": "zstd", "configuration": {"level": level if level < 1 << 31 else level - (1 << 32), "checksum": False}}
+    if number == 32001 and len(options) >= 7 and blosc_name(options[6]) is not None:
+        cname = blosc_name(options[6]) or ""
         shuffle = ("noshuffle", "shuffle", "bitshuffle")[min(options[5], 2)]
         return fit([blosc(cname, options[4], shuffle)], options[2] or itemsize)[0]
     return None

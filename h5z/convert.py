@@ -77,7 +77,8 @@ def plan(
             isolated=isolated,
             timeout=timeout,
         )
-    return make_plan(source, target_name(target), policy, workers=workers)
+    made = make_plan(source, target_name(target), policy, workers=workers)
+    return made if isinstance(target, str | os.PathLike) else replace(made, place=target)
 
 
 def target_name(target: Any) -> str:
@@ -122,7 +123,13 @@ def source_array(
     )
 
 
-def graph(made: Plan, *, overwrite: bool = False, storage_options: dict[str, Any] | None = None) -> Delayed:
+def graph(
+    made: Plan,
+    *,
+    overwrite: bool = False,
+    storage_options: dict[str, Any] | None = None,
+    source_options: dict[str, Any] | None = None,
+) -> Delayed:
     """Turn a plan into one dask graph over all arrays; compute it on any scheduler, then `finalize` the target.
 
     The target's metadata, all but the root's, are written now; tasks that an earlier run has ended are left out.
@@ -137,11 +144,15 @@ def graph(made: Plan, *, overwrite: bool = False, storage_options: dict[str, Any
 
     from h5z.target import Target, prepare
 
-    target, finished = prepare(Target.of(made.target, storage_options), made, overwrite=overwrite)
+    target, finished = prepare(Target.of(made.place or made.target, storage_options), made, overwrite=overwrite)
     made = made if finished else cast(Plan, target.pending())
     name = f"h5z-convert-{made.fingerprint[:16]}"
     done = set() if finished else set(target.done())
-    phases = [] if finished else [list(_work(made, target, done, staging=phase)) for phase in (True, False)]
+    phases = (
+        []
+        if finished
+        else [list(_work(made, target, done, staging=phase, storage_options=source_options)) for phase in (True, False)]
+    )
     staging, writing = phases or ([], [])
     layer: dict[Any, Any] = {(name, task.number): (partial(run_task, target, task.number, work),) for task, work in staging}
     layer[name, "staged"] = (_count, list(layer))

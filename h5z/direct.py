@@ -13,7 +13,7 @@ import numpy as np
 from h5py import h5d, h5f, h5i, h5s
 
 from h5z.dtypes import class_of, parts, raw_layout
-from h5z.filters import Filter, decodable, decode
+from h5z.filters import Filter, decodable, decode, without_checksum
 from h5z.grid import ChunkGrid, Region, intersect, region_shape, within
 from h5z.nodes import Datatype
 
@@ -141,7 +141,7 @@ class DirectReader:
         every = (1 << len(self.filters)) - 1
         if self.masks[number] & every or self._doubtful(number, grid.region(index)):
             return None
-        return self.stored(number)
+        return bytes(without_checksum(self.stored(number), self.filters))
 
     def decoded(self, number: int) -> Any:
         """A chunk's values, in the chunk's shape, by its number in C order of the grid."""

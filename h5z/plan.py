@@ -8,7 +8,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -172,7 +172,13 @@ class Task:
 
 @dataclass(frozen=True)
 class Plan(Record):
-    """What a migration will do. Prints as a table, shows as HTML in a notebook, travels as JSON."""
+    """What a migration will do. Prints as a table, shows as HTML in a notebook, travels as JSON.
+
+    Attributes
+    ----------
+    place : zarr Store, optional
+        The target itself, where it is a store object; it stays behind when the plan travels.
+    """
 
     source: str
     target: str
@@ -184,6 +190,14 @@ class Plan(Record):
     not_carried: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
     workers: int = 1
+    place: Any = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan as JSON's own types; a store object that it is for is not one."""
+        return replace(self, place=None)._to_dict() if self.place is not None else self._to_dict()
+
+    def _to_dict(self) -> dict[str, Any]:
+        return super().to_dict()
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Plan:

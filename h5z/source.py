@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
@@ -42,7 +42,7 @@ class Dataset:
     file: str
     path: str
     dtype: Datatype
-    storage_options: dict[str, Any] | None = None
+    storage_options: dict[str, Any] | None = field(default=None, repr=False)
     direct: bool = True
 
     def open(self) -> Any:
@@ -69,8 +69,10 @@ class Dataset:
         That is where the chunk skipped a filter, or may have; of a chunk that is not allocated there is nothing: ``b""``.
         """
         reader = self.reader()
-        with reading(self.file, self.path, ()):
-            return None if reader is None else reader.unchanged(index)
+        if reader is None or reader.grid is None:
+            return None
+        with reading(self.file, self.path, reader.grid.region(index)):
+            return reader.unchanged(index)
 
     def reader(self) -> DirectReader | None:
         """The reader that goes past libhdf5, or None."""

@@ -14,7 +14,7 @@ import shutil
 import uuid
 from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -54,7 +54,7 @@ class Target:
     """
 
     where: str | Store
-    storage_options: dict[str, Any] | None = None
+    storage_options: dict[str, Any] | None = field(default=None, repr=False)
     prefix: str = ""
 
     @classmethod
@@ -64,7 +64,7 @@ class Target:
             return where if isinstance(where, Target) else cls(where)
         if not isinstance(where, str | os.PathLike):
             raise PlanError(f"target: expected a path, a URL or a zarr Store, found {where!r}")
-        return cls(os.fspath(where), storage_options)
+        return cls(os.fspath(where).removeprefix("file://"), storage_options)
 
     @property
     def name(self) -> str:
@@ -248,6 +248,8 @@ def prepare(target: Target, plan: Plan, *, overwrite: bool = False) -> tuple[Tar
         If something else is there and `overwrite` is not given, or is there and is no Zarr hierarchy.
     """
     _check_place(target, plan)
+    if isinstance(target.where, Store) and target.where.read_only:
+        raise TargetError(f"{target.name}: expected a store that can be written, found one that is read-only")
     root = target.root() if target.exists() else None
     if root is not None and _fingerprint(root) == plan.fingerprint:
         target.clear(_MARK)
@@ -255,6 +257,7 @@ def prepare(target: Target, plan: Plan, *, overwrite: bool = False) -> tuple[Tar
     waiting = target.pending() if target.exists() else None
     if root is None and waiting is not None:
         if waiting.fingerprint == plan.fingerprint:
+            _complete(target, waiting)
             return target, False
         if not overwrite:
             what = f"an unfinished migration of {waiting.source} by another plan, or that file has changed since"
@@ -301,6 +304,8 @@ def _successor(target: Target, plan: Plan) -> Target:
     if waiting is None or waiting.fingerprint != plan.fingerprint:
         new.clear()
         _create(new, plan)
+    else:
+        _complete(new, waiting)
     return new
 
 
@@ -315,8 +320,15 @@ def _create(target: Target, plan: Plan) -> None:
         _check_case(folder, plan)
     text = json.dumps(plan.to_dict())
     target.put({f"{_MARK}/plan.json": text.encode("utf-8", "surrogatepass")})
-    documents = plan_documents(plan)
-    target.put({key: dump(value) for key, value in documents.items() if "/" in key})
+    _complete(target, plan)
+
+
+def _complete(target: Target, plan: Plan) -> None:
+    """Write all metadata but the root's, unless a run has already written them all."""
+    if target.get(f"{_MARK}/created") is None:
+        documents = plan_documents(plan)
+        target.put({key: dump(value) for key, value in documents.items() if "/" in key})
+        target.put({f"{_MARK}/created": b""})
 
 
 def _check_case(folder: Path, plan: Plan) -> None:

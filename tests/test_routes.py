@@ -1,4 +1,4 @@
-"""Routes: which one a plan picks, that encoded chunks cross unchanged where it says so, and that every reader finds the values."""
+"""Routes: which one a plan picks, that encoded chunks cross unchanged where it says so, that readers find the values."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 import zarr
 
 import h5z
+from h5z.errors import PlanError
 
 from .oddities.layouts import filtered
 from .oddities.stored import unit_path
@@ -59,7 +60,9 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with h5py.File(path, "w") as file:
         for name, options in PIPELINES.items():
             for i, dtype in enumerate(DTYPES):
-                file.create_dataset(f"{name}/{i}", shape=SHAPE, dtype=np.dtype(dtype), chunks=CHUNKS, **options)[...] = data(dtype)
+                file.create_dataset(f"{name}/{i}", shape=SHAPE, dtype=np.dtype(dtype), chunks=CHUNKS, **options)[...] = data(
+                    dtype
+                )
         for name, options in NO_CODEC.items():
             file.create_dataset(f"without/{name}", data=data("<i4"), chunks=CHUNKS, **options)
         file.create_dataset("other/contiguous", data=data("<i4"))
@@ -174,6 +177,32 @@ def test_slices_to_columns_in_little_memory_are_staged(tmp_path: Path) -> None:
     assert h5z.convert(tmp_path / "in.h5", tmp_path / "out.zarr", verify="full", **policy).ok
     assert (zarr.open_group(tmp_path / "out.zarr", mode="r")["x"][...] == values).all()
     assert not (tmp_path / "out.zarr" / ".h5z").exists()
+
+
+@pytest.mark.parametrize("route", ["library", "regrid", "recode", "copy", "staged"])
+@pytest.mark.parametrize("chunks", ["source", (33, 47)], ids=str)
+def test_a_route_is_taken_where_it_serves(source: Path, tmp_path: Path, route: str, chunks: Any) -> None:
+    """Any route stores the same values; all that encode, the same bytes."""
+    policy = {"chunks": chunks, "codec": "keep", "include": ["/shuffle_deflate", "/without", "/other"]}
+    found = routes(source, route=route, **policy)
+    serves = {"source": ("library", "regrid", "recode", "copy"), (33, 47): ("library", "regrid", "staged")}
+    usual = "copy" if chunks == "source" else "regrid"
+    assert found["/shuffle_deflate/1"] == (route if route in serves[chunks] else usual)
+    assert found["/without/lzf"] == "library"
+    assert h5z.convert(source, tmp_path / "out.zarr", verify="full", route=route, **policy).ok
+    h5z.convert(source, tmp_path / "usual.zarr", **policy)
+    if usual != "copy":
+        stored = [
+            {str(path.relative_to(target)): path.read_bytes() for path in target.rglob("c/**/*") if path.is_file()}
+            for target in (tmp_path / "out.zarr", tmp_path / "usual.zarr")
+        ]
+        assert stored[0] == stored[1]
+
+
+def test_a_route_that_cannot_serve_what_is_named_is_refused(source: Path) -> None:
+    for path, route in (("/other/contiguous", "copy"), ("/without/lzf", "recode"), ("/zstd", "staged")):
+        with pytest.raises(PlanError, match=rf"{path}.*{route}"):
+            h5z.plan(source, "out.zarr", route={path: route}, **KEEP)
 
 
 @pytest.mark.parametrize("zarr_format", FORMATS)

@@ -1,9 +1,12 @@
-"""One file, every scheduler: target trees are the same to the byte."""
+"""One file, every scheduler, every day: target trees are the same to the byte."""
 
 from __future__ import annotations
 
+import importlib
 import logging
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,17 +43,27 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def numbers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One dataset in a group."""
+    path = tmp_path_factory.mktemp("numbers") / "in.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("group/x", data=np.arange(256, dtype="<i4").reshape(16, 16), chunks=(4, 16), compression="gzip")
+    return path
+
+
+@pytest.fixture(scope="module")
 def expected(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes | None]:
-    """Every file of the target as one thread writes it, fully verified."""
+    """Every file of the target as one thread writes it; verified."""
     target = tmp_path_factory.mktemp("expected") / "out.zarr"
-    assert h5z.convert(source, target, scheduler="sync", verify="full", **POLICY).ok
+    h5z.convert(source, target, scheduler="sync", **POLICY)
+    assert h5z.verify(source, target).ok
     return listing(target)
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
     """Two worker processes."""
-    options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": ":0"}
     with LocalCluster(silence_logs=logging.ERROR, **options) as made:
         yield made
 
@@ -64,7 +77,9 @@ def test_the_file_takes_several_tasks_of_both_kinds(source: Path) -> None:
 
 
 @pytest.mark.parametrize("scheduler", ["sync", "threads", "processes", None])
-def test_schedulers_of_this_machine(source: Path, expected: dict[str, bytes | None], tmp_path: Path, scheduler: str | None) -> None:
+def test_schedulers_of_this_machine(
+    source: Path, expected: dict[str, bytes | None], tmp_path: Path, scheduler: str | None
+) -> None:
     assert h5z.convert(source, tmp_path / "out.zarr", scheduler=scheduler, **POLICY).status == "converted"
     assert listing(tmp_path / "out.zarr") == expected
 
@@ -77,8 +92,8 @@ def test_processes_are_spawned() -> None:
 def test_a_cluster_by_address(source: Path, expected: dict[str, bytes | None], tmp_path: Path, cluster: LocalCluster) -> None:
     """Which is left as it was: no client stays connected."""
     before = set(cluster.scheduler.clients)
-    report = h5z.convert(source, tmp_path / "out.zarr", scheduler=cluster.scheduler_address, verify="full", **POLICY)
-    assert report.ok
+    report = h5z.convert(source, tmp_path / "out.zarr", scheduler=cluster.scheduler_address, **POLICY)
+    assert report.status == "converted"
     assert listing(tmp_path / "out.zarr") == expected
     assert set(cluster.scheduler.clients) == before
 
@@ -92,10 +107,8 @@ def test_a_cluster_by_client(
     with Client(cluster, set_as_default=default) as client:
         progress: list[tuple[int, int]] = []
         chosen = None if default else client
-        report = h5z.convert(
-            source, tmp_path / "out.zarr", scheduler=chosen, verify="full", progress=lambda *n: progress.append(n), **POLICY
-        )
-        assert report.ok
+        h5z.convert(source, tmp_path / "out.zarr", scheduler=chosen, progress=lambda *n: progress.append(n), **POLICY)
+        assert h5z.verify(source, tmp_path / "out.zarr", scheduler=chosen).ok
     assert listing(tmp_path / "out.zarr") == expected
     assert progress[-1][0] == progress[-1][1]
 
@@ -122,9 +135,42 @@ def test_a_graph_on_any_scheduler(
 def test_an_error_is_the_same_everywhere(tmp_path: Path, cluster: LocalCluster, scheduler: str) -> None:
     """A spoilt chunk: one line that names it, and no target, then or later."""
     with h5py.File(tmp_path / "in.h5", "w") as file:
-        made = file.create_dataset("x", data=np.arange(4000.0).reshape(1000, 4), chunks=(1, 4), compression="gzip")
-        made.id.write_direct_chunk((700, 0), b"no deflate")
+        made = file.create_dataset("x", data=np.arange(2400.0).reshape(600, 4), chunks=(1, 4), compression="gzip")
+        made.id.write_direct_chunk((420, 0), b"no deflate")
     where = cluster.scheduler_address if scheduler == "cluster" else scheduler
     with pytest.raises(SourceError, match=r"in\.h5: /x\[\d+:\d+,0:4\] cannot be read"):
         h5z.convert(tmp_path / "in.h5", tmp_path / "out.zarr", scheduler=where, chunks=(1, 2), memory="1KiB", workers=2)
     assert not (tmp_path / "out.zarr").exists()
+
+
+@pytest.mark.parametrize("codec", ["auto", "gzip:1", "zstd:3", "zlib:1", "bz2:1", "lzma:1", "blosc-zlib:5"])
+def test_another_day_writes_the_same_bytes(numbers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: str) -> None:
+    """No codec stores when it ran, so that what two runs wrote makes one target; on its own and within shards."""
+    for name, days in (("today", 0), ("tomorrow", 1)):
+        now = time.time() + days * 86_400
+        monkeypatch.setattr(time, "time", lambda now=now: now)
+        h5z.convert(numbers, tmp_path / f"{name}.zarr", codec=codec)
+        h5z.convert(numbers, tmp_path / f"{name}-shards.zarr", codec=codec, chunks=(4, 4), shards=(8, 8))
+        monkeypatch.undo()
+    assert listing(tmp_path / "today.zarr") == listing(tmp_path / "tomorrow.zarr")
+    assert listing(tmp_path / "today-shards.zarr") == listing(tmp_path / "tomorrow-shards.zarr")
+
+
+def test_a_rerun_with_more_workers_keeps_to_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks are those of the first run's plan, so that its number of workers is the most that fit."""
+    with h5py.File(tmp_path / "in.h5", "w") as file:
+        file["x"] = np.zeros((2000, 1000))
+    memory, target = 4 << 20, tmp_path / "out.zarr"
+    first = h5z.plan(tmp_path / "in.h5", target, chunks=(10, 500), memory=memory, workers=1)
+    assert first.peak_nbytes <= memory
+    h5z.graph(first)
+    module, used = importlib.import_module("h5z.convert"), []
+    true = module.run
+
+    def run(jobs: Any, scheduler: Any, workers: int, *rest: Any) -> Any:
+        used.append(workers)
+        return true(jobs, scheduler, workers, *rest)
+
+    monkeypatch.setattr(module, "run", run)
+    h5z.convert(tmp_path / "in.h5", target, chunks=(10, 500), memory=memory, workers=16)
+    assert replace(first, workers=max(used)).peak_nbytes <= memory

@@ -1,0 +1,287 @@
+"""Plans of random arrays and policies: pure data, whole units, each element once, within the memory given."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+import h5z
+from h5z.errors import PlanError
+from h5z.grid import ChunkGrid, Region
+from h5z.nodes import ArrayNode, GroupNode, Tree
+from h5z.plan import Plan
+from h5z.planner import make_plan
+
+from .oddities import ODDITIES
+
+HOME = Path(h5z.__file__).parents[1]
+MIB = 1 << 20
+DEFLATE = ((2, "shuffle", 0, (8,)), (1, "deflate", 0, (4,)))
+ZSTD = ((32015, "zstd", 0, (3,)),)
+LZF = ((32000, "lzf", 0, ()),)
+
+
+@st.composite
+def nodes(draw: st.DrawFn, path: str) -> ArrayNode:
+    """Headers of a dataset: numbers of few or many bytes, text or sequences; a few thousand cells at most."""
+    rank = draw(st.integers(0, 3))
+    shape = tuple(draw(st.integers(0, (1, 90, 30, 12)[rank])) for _ in range(rank))
+    chunks = tuple(draw(st.integers(max(1, n // 6), n + 3)) for n in shape)
+    chunked = rank > 0 and draw(st.booleans())
+    dtype: Any = draw(st.sampled_from(["|u1", "<f4", ">f8", "|S4000", "text", "sequence"]))
+    counts: dict[str, list[int]] = {}
+    if dtype == "text":
+        dtype = {"class": "string", "size": None, "charset": "utf-8", "padding": "nullterm"}
+    elif dtype == "sequence":
+        dtype = {"class": "vlen", "base": "<i4"}
+        lengths = draw(st.integers(1, 9))
+        counts = {"values": [7 * i % lengths for i in range(math.prod(shape))]}
+    elif dtype == "|S4000":
+        dtype = {"class": "string", "size": 4000, "charset": "ascii", "padding": "nullpad"}
+    return ArrayNode(
+        path,
+        dtype,
+        shape,
+        layout="chunked" if chunked else "contiguous",
+        chunks=chunks if chunked else None,
+        filters=draw(st.sampled_from([(), DEFLATE, ZSTD, LZF])) if chunked else (),
+        storage_nbytes=draw(st.integers(0, 1 << 24)),
+        counts=counts,
+    )
+
+
+@st.composite
+def trees(draw: st.DrawFn) -> Tree:
+    """Headers of a file of a few datasets."""
+    arrays = [draw(nodes(f"/x{i}")) for i in range(draw(st.integers(1, 3)))]
+    return Tree("in.h5", 1, 1, {"/": GroupNode("/"), **{array.path: array for array in arrays}})
+
+
+@st.composite
+def policies(draw: st.DrawFn, tree: Tree) -> dict[str, Any]:
+    """A policy that fits a file: chunks and shards by path, codecs, routes, memory from far too little to plenty."""
+    chunks: dict[str, Any] = {}
+    shards: dict[str, Any] = {}
+    for array in tree.arrays:
+        shape = array.shape or ()
+        sequence = isinstance(array.dtype, dict) and array.dtype["class"] == "vlen"
+        cut = tuple(draw(st.integers(max(1, n // 6), max(1, n))) for n in shape)
+        chunks[array.path] = draw(st.sampled_from(["auto", "source", cut] if shape and not sequence else ["auto"]))
+        if shape and chunks[array.path] == cut and draw(st.booleans()):
+            shards[array.path] = tuple(n * draw(st.integers(1, 4)) for n in cut)
+    found: dict[str, Any] = {"chunks": chunks, "unsupported": "report"}
+    found["codec"] = draw(st.sampled_from(["auto", "keep", "zstd:3", None]))
+    found["route"] = draw(st.sampled_from(["auto", "auto", "staged", "regrid", "library"]))
+    found["memory"] = draw(st.none() | st.integers(1, 1 << 25) | st.sampled_from(["64KiB", "2GiB"]))
+    found["zarr_format"] = draw(st.sampled_from([2, 3]))
+    if shards and found["zarr_format"] == 3:
+        found["shards"] = shards
+    return found
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> Plan:
+    """A plan, and so a policy with as much memory as it takes."""
+    tree = draw(trees())
+    policy = h5z.Policy(**draw(policies(tree)))
+    workers = draw(st.integers(1, 9))
+    try:
+        return make_plan(tree, "out.zarr", policy, workers=workers)
+    except PlanError as error:
+        return make_plan(tree, "out.zarr", replace(policy, memory=least(error)), workers=workers)
+
+
+def least(error: PlanError) -> int:
+    """What a refusal says would do."""
+    found = re.search(r"needs at least (\d+) bytes", str(error))
+    assert found, error
+    return int(found[1])
+
+
+def returned(plan: Plan) -> Plan:
+    """A plan that has travelled as JSON."""
+    return Plan.from_dict(json.loads(json.dumps(plan.to_dict())))
+
+
+@settings(deadline=None)
+@given(plans())
+def test_plans_travel_as_json(plan: Plan) -> None:
+    back = returned(plan)
+    assert back == plan
+    assert back.fingerprint == plan.fingerprint
+    assert list(back.tasks()) == list(plan.tasks())
+    assert (back.peak_nbytes, back.objects, str(back)) == (plan.peak_nbytes, plan.objects, str(plan))
+
+
+@pytest.mark.parametrize("name", sorted(ODDITIES))
+def test_plans_of_oddities_travel_as_json(oddity: Callable[[str], Path], name: str) -> None:
+    plan = h5z.plan(oddity(name), "out.zarr", unsupported="report", workers=2)
+    assert returned(plan) == plan
+    assert returned(plan).fingerprint == plan.fingerprint
+
+
+def cells(grid: ChunkGrid, region: Region) -> list[tuple[int, ...]]:
+    """The cells of a grid that a region holds whole; an error where it cuts one."""
+    for part, chunk, length in zip(region, grid.chunks, grid.shape, strict=True):
+        assert part.start % chunk == 0
+        assert part.stop % chunk == 0 or part.stop == length
+        assert part.start < part.stop <= length
+    return list(product(*(range(p.start // c, -(-p.stop // c)) for p, c in zip(region, grid.chunks, strict=True))))
+
+
+@settings(deadline=None)
+@given(plans())
+def test_tasks_cover_each_write_unit_once(plan: Plan) -> None:
+    """And stage each of the source's chunks once, before anything is written."""
+    written: list[Counter[tuple[int, ...]]] = [Counter() for _ in plan.arrays]
+    staged: list[Counter[tuple[int, ...]]] = [Counter() for _ in plan.arrays]
+    tasks = list(plan.tasks())
+    assert [task.number for task in tasks] == list(range(len(tasks)))
+    assert sorted(tasks, key=lambda task: not task.staging) == tasks
+    for task in tasks:
+        assert task.pieces
+        for piece in task.pieces:
+            array = plan.arrays[piece.array]
+            grid = ChunkGrid(array.shape, (array.source_chunks or ()) + array.extra) if task.staging else array.units
+            (staged if task.staging else written)[piece.array].update(cells(grid, piece.region))
+    for array, units, chunks in zip(plan.arrays, written, staged, strict=True):
+        assert units == Counter(array.units.indices()), array.path
+        if array.route == "staged":
+            assert chunks == Counter(ChunkGrid(array.shape, (array.source_chunks or ()) + array.extra).indices())
+        else:
+            assert not chunks
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_plans_are_deterministic(data: st.DataObject) -> None:
+    tree = data.draw(trees())
+    policy = h5z.Policy(**data.draw(policies(tree)))
+    try:
+        first = make_plan(tree, "out.zarr", policy, workers=3)
+    except PlanError:
+        assume(False)
+    again = make_plan(Tree.from_dict(json.loads(json.dumps(tree.to_dict()))), "elsewhere.zarr", policy, workers=3)
+    assert again.fingerprint == first.fingerprint
+    assert list(again.tasks()) == list(first.tasks())
+    assert make_plan(replace(tree, mtime_ns=2), "out.zarr", policy, workers=3).fingerprint != first.fingerprint
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_a_plan_keeps_to_the_memory_or_names_the_least(data: st.DataObject) -> None:
+    tree = data.draw(trees())
+    policy = h5z.Policy(**data.draw(policies(tree)))
+    workers = data.draw(st.integers(1, 9))
+    assume(policy.memory is not None)
+    try:
+        plan = make_plan(tree, "out.zarr", policy, workers=workers)
+    except PlanError as error:
+        enough = least(error)
+        assert enough > int(policy.memory or 0)
+        plan = make_plan(tree, "out.zarr", replace(policy, memory=enough), workers=workers)
+        assert plan.peak_nbytes <= enough
+        with pytest.raises(PlanError, match=rf"needs at least {enough} bytes"):
+            make_plan(tree, "out.zarr", replace(policy, memory=enough - 1), workers=workers)
+    else:
+        assert plan.peak_nbytes <= int(policy.memory or 0)
+        assert 1 <= plan.workers <= workers
+
+
+def test_shards_fit_arrays_that_are_smaller_than_a_chunk(tmp_path: Path) -> None:
+    """Shards that are a multiple of the chunks named stay one where an array is too small for either."""
+    with h5py.File(tmp_path / "in.h5", "w") as file:
+        file["large"], file["small"] = np.arange(100), np.arange(5)
+        file["triples"] = np.zeros(40, "(3,)<i4")
+    policy = {"chunks": (8,), "shards": (16,)}
+    found = {array.path: array.unit for array in h5z.plan(tmp_path / "in.h5", "out.zarr", **policy).arrays}
+    assert found["/large"] == (16,)
+    assert h5z.convert(tmp_path / "in.h5", tmp_path / "out.zarr", verify="full", **policy).ok
+
+
+MEASURE = """
+import json, sys, tempfile
+from pathlib import Path
+import h5py, numpy as np, h5z
+
+def status(key):
+    return next(int(line.split()[1]) << 10 for line in open("/proc/self/status") if line.startswith(key))
+
+folder = Path(tempfile.mkdtemp(dir=sys.argv[2]))
+with h5py.File(folder / "warm.h5", "w") as file:
+    file.create_dataset("x", data=np.random.default_rng(0).random((64, 64)), chunks=(8, 8), compression="gzip", shuffle=True)
+    file["text"] = ["a", "b"]
+for route in ("auto", "staged"):
+    h5z.convert(folder / "warm.h5", folder / f"{route}.zarr", chunks={"/x": (64, 4)}, route=route, workers=2, verify="full")
+base = status("VmRSS")
+Path("/proc/self/clear_refs").write_text("5")
+policy = json.loads(sys.argv[3])
+report = h5z.convert(sys.argv[1], folder / "out.zarr", workers=2, **policy)
+print(json.dumps({"base": base, "peak": status("VmHWM"), "ok": report.ok}))
+"""
+
+
+def slices(file: h5py.File) -> None:
+    """Slices, to be cut into columns."""
+    data = np.random.default_rng(0).integers(0, 1 << 16, (48, 512, 512)).astype("<f4")
+    file.create_dataset("x", data=data, chunks=(1, 512, 512), shuffle=True, compression="gzip", compression_opts=1)
+
+
+def huge_chunks(file: h5py.File) -> None:
+    """Chunks larger than all memory that their pieces take, which do not compress."""
+    data = np.random.default_rng(0).integers(0, 1 << 63, (3, 3 << 20), dtype="<u8")
+    options = {"shuffle": True, "compression": "gzip", "compression_opts": 1, "fletcher32": True}
+    file.create_dataset("x", data=data, chunks=(1, 3 << 20), **options)
+
+
+def contiguous(file: h5py.File) -> None:
+    """One piece, to be cut across its order."""
+    file["x"] = np.random.default_rng(0).random((64, 256, 512))
+
+
+def long_words(file: h5py.File) -> None:
+    """Text of many kilobytes an element, whose length no header says."""
+    file.create_dataset("x", data=["ß" * 20_000] * 3000, dtype=h5py.string_dtype())
+
+
+HOSTILE: dict[str, tuple[Callable[[h5py.File], None], dict[str, Any]]] = {
+    "slices to columns": (slices, {"chunks": [48, 32, 32], "memory": 32 * MIB}),
+    "slices to columns, verified": (slices, {"chunks": [48, 128, 256], "memory": 56 * MIB, "verify": "full"}),
+    "huge chunks to tiny ones": (huge_chunks, {"chunks": [1, 65536], "memory": 60 * MIB}),
+    "across the order": (contiguous, {"chunks": [64, 8, 16], "memory": 32 * MIB}),
+    "long words": (long_words, {"memory": 32 * MIB}),
+}
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux alone tells the peak of a part of a run")
+@pytest.mark.parametrize("case", HOSTILE)
+def test_the_peak_is_within_the_memory_given(tmp_path: Path, case: str) -> None:
+    """Resident memory beyond that of the process once it has done the like; or it is refused, and the least that would do is."""
+    write, policy = HOSTILE[case]
+    with h5py.File(tmp_path / "in.h5", "w") as file:
+        write(file)
+    try:
+        h5z.plan(tmp_path / "in.h5", "out.zarr", workers=2, chunks=policy.get("chunks", "auto"), memory=policy["memory"])
+    except PlanError as error:
+        policy = {**policy, "memory": least(error)}
+    command = [sys.executable, "-c", MEASURE, str(tmp_path / "in.h5"), str(tmp_path), json.dumps(policy)]
+    done = subprocess.run(command, cwd=HOME, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["ok"]
+    assert (found["peak"] - found["base"]) / MIB < 1.3 * policy["memory"] / MIB + 30
