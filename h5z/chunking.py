@@ -103,6 +103,8 @@ def _blocked(array: ArrayPlan, memory: int, goal: int, wanted: str) -> ArrayPlan
     if own is None or array.route != "regrid" or array.is_text or array.steps or needless or not array.nbytes:
         return replace(array, block=block, reads=reads)
     stage = grow(own, array.shape, limit)
+    if task_nbytes(array, stage) > max(memory, task_nbytes(array, block)):
+        return replace(array, block=block, reads=reads)
     pieces = ChunkGrid(array.shape, stage).size * amplification(array.shape, stage, block)
     if array.nbytes / pieces < LEAST_PIECE_NBYTES and wanted == "auto":
         return replace(array, block=block, reads=reads)

@@ -6,7 +6,9 @@ they encode. Zarr v2's ``filters`` and ``compressor`` are made from it.
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numcodecs
@@ -192,18 +194,21 @@ def encoder(chain: Sequence[dict[str, Any]]) -> Callable[[Any], Any] | None:
     >>> encoder(parse("gzip:1"))(b"abc")[:2], encoder([{"name": "transpose", "configuration": {}}])
     (b'\x1f\x8b', None)
     """
-    steps = []
+    steps: list[Callable[[Any], Any]] = []
     for document in chain:
         name, config = document["name"], dict(document["configuration"])
         if name not in ("zstd", "gzip", "blosc") and not name.startswith("numcodecs."):
             return None
         if name == "blosc":
             config["shuffle"] = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}[config["shuffle"]]
-        steps.append(numcodecs.get_codec({"id": name.removeprefix("numcodecs."), **config}))
+        if name in ("gzip", "numcodecs.gzip"):  # numcodecs would write the time of day into it
+            steps.append(partial(gzip.compress, compresslevel=config["level"], mtime=0))
+        else:
+            steps.append(numcodecs.get_codec({"id": name.removeprefix("numcodecs."), **config}).encode)
 
     def encode(data: Any) -> Any:
         for step in steps:
-            data = step.encode(data)
+            data = step(data)
         return data
 
     return encode

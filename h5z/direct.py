@@ -10,7 +10,7 @@ from typing import Any
 
 import h5py
 import numpy as np
-from h5py import h5d, h5f, h5i, h5s
+from h5py import h5d, h5f, h5s
 
 from h5z.dtypes import class_of, parts, raw_layout
 from h5z.filters import Filter, decodable, decode, without_checksum
@@ -206,14 +206,13 @@ def direct_reader(did: Any, dtype: Datatype, fetch: Fetch) -> DirectReader | Non
 
 
 def _misindexed(did: Any) -> bool:
-    """Whether libhdf5 (2.0) tells wrong places of chunks.
+    """Whether libhdf5 (2.0) may tell wrong places of chunks: it does of an extensible array.
 
-    It does of an extensible array, of which one axis but not the first is unlimited; superblock 3 and later have such.
+    HDF5 1.10's format has those where one axis is unlimited; the places are wrong unless that is the first.
     """
     limits = did.get_space().get_simple_extent_dims(True)
     unlimited = [axis for axis, limit in enumerate(limits) if limit == h5s.UNLIMITED]
-    superblock = h5i.get_file_id(did).get_create_plist().get_version()[0]
-    return len(unlimited) == 1 and unlimited != [0] and superblock >= 3
+    return len(unlimited) == 1 and unlimited != [0]
 
 
 def external_fetch(did: Any, plist: Any) -> Fetch:

@@ -13,7 +13,7 @@ import h5py
 from h5py import h5d, h5f, h5p
 
 from h5z.direct import DirectReader, direct_reader, local_fetch, url_fetch
-from h5z.errors import SourceError, one_line
+from h5z.errors import SourceError, TransientError, one_line
 from h5z.filters import BUILTIN, load_plugins
 from h5z.grid import Region
 from h5z.nodes import Datatype
@@ -69,6 +69,10 @@ def _open_url(name: str, storage_options: dict[str, Any] | None) -> h5py.File:
         raise SourceError(f"{name}: no such object") from None
     except (OSError, RuntimeError, ValueError) as error:
         raise SourceError(f"{name}: not a readable HDF5 file ({one_line(error)})") from None
+    except Exception as error:  # clients of object stores have errors of their own
+        if any(word in type(error).__name__ for word in ("Connect", "Timeout")):
+            raise TransientError(f"{name}: the store did not answer ({one_line(error)})") from None
+        raise
 
 
 class OpenFile:

@@ -346,7 +346,7 @@ class _Planner:
                 raise PlanError(f"{self.tree.file}: {node.path} has rank {len(shape)}, found shards {wanted} for it")
             return None
         if any(s % c for s, c in zip(wanted, chunks, strict=True)):
-            if not self.policy.named("shards", node.path) and not isinstance(self.policy.chunks, tuple):
+            if not self.policy.named("shards", node.path):
                 return None
             raise PlanError(f"{self.tree.file}: {node.path}: shards {wanted} are no multiple of its chunks {chunks}")
         return cast(Shape, wanted)

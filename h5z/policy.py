@@ -89,6 +89,9 @@ class Policy:
                 value = (value,)
             put(self, name, tuple(os.fspath(item) for item in value))
         put(self, "memory", None if self.memory is None else nbytes(self.memory))
+        both = isinstance(self.shards, tuple) and isinstance(self.chunks, tuple) and len(self.shards) == len(self.chunks)
+        if both and any(s % c for s, c in zip(self.shards, self.chunks, strict=True)):
+            raise PlanError(f"shards: expected a multiple of the chunks {self.chunks}, found {self.shards}")
         if self.shards is not None and self.zarr_format == 2:
             raise PlanError("shards: Zarr format 2 has none; use zarr_format=3")
 

@@ -230,6 +230,10 @@ def reaching(name: str) -> Any:
         raise TransientError(f"{name}: the store did not answer ({one_line(error)})") from None
     except (OSError, ValueError, ImportError) as error:
         raise TargetError(f"{name}: cannot be read or written ({one_line(error)})") from None
+    except Exception as error:  # clients of object stores have errors of their own
+        if any(word in type(error).__name__ for word in ("Connect", "Timeout")):
+            raise TransientError(f"{name}: the store did not answer ({one_line(error)})") from None
+        raise
 
 
 def prepare(target: Target, plan: Plan, *, overwrite: bool = False) -> tuple[Target, bool]:
@@ -250,6 +254,7 @@ def prepare(target: Target, plan: Plan, *, overwrite: bool = False) -> tuple[Tar
     _check_place(target, plan)
     if isinstance(target.where, Store) and target.where.read_only:
         raise TargetError(f"{target.name}: expected a store that can be written, found one that is read-only")
+    _end_swap(target)
     root = target.root() if target.exists() else None
     if root is not None and _fingerprint(root) == plan.fingerprint:
         target.clear(_MARK)
@@ -398,11 +403,32 @@ def checksums(done: Mapping[int, dict[str, Json]]) -> dict[str, str]:
     return {path: f"{value:016x}" for path, value in sorted(sums.items())}
 
 
+def _end_swap(target: Target) -> None:
+    """End what a kill broke off: a committed successor is put in its target's place."""
+    folder = target.path
+    if folder is not None and not target.prefix:
+        aside = _aside(folder)
+        successor = aside / _NEW.rstrip("/")
+        if not folder.exists() and successor.exists():
+            successor.rename(folder)
+        if aside.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+    new = replace(target, prefix=_NEW)
+    if not target.prefix and new.root() is not None:
+        _swap(target, new)
+        target.clear(_MARK)
+
+
+def _aside(folder: Path) -> Path:
+    """Where an old target goes while its successor takes its place."""
+    return folder.with_name(f".{folder.name}.h5z-old")
+
+
 def _swap(target: Target, new: Target) -> None:
     """Put a committed successor in its target's place: two renames in a folder, else key by key, the root's document last."""
     folder = target.path
     if folder is not None:
-        aside = folder.with_name(f".{folder.name}.h5z-{uuid.uuid4().hex[:8]}")
+        aside = _aside(folder)
         folder.rename(aside)
         (aside / _NEW.rstrip("/")).rename(folder)
         shutil.rmtree(aside, ignore_errors=True)
@@ -412,3 +438,4 @@ def _swap(target: Target, new: Target) -> None:
     keys = [key for key in new.listing() if not key.startswith(f"{_MARK}/")]
     for key in sorted(keys, key=lambda key: key in ROOT_DOCUMENTS):
         target.put({key: cast(bytes, new.get(key))})
+    new.delete([key for key in keys if key in ROOT_DOCUMENTS])  # before the rest: what has no root is no successor

@@ -122,7 +122,8 @@ def test_copied_chunks_are_the_source_s_bytes(source: Path, kept: Callable[[int]
                 assert place.exists() == (info.byte_offset is not None), (path, index)
                 mask, raw = dataset.id.read_direct_chunk(corner) if place.exists() else (0, b"")
                 if raw and mask == 0:  # HDF5 stores what Blosc cannot shrink as it is
-                    assert place.read_bytes() == raw, (path, index)
+                    stored = raw[:-4] if dataset.fletcher32 else raw  # a checksum at the end is checked and left out
+                    assert place.read_bytes() == stored, (path, index)
                     compared += 1
     assert compared > 500
 
@@ -223,7 +224,7 @@ def test_portable_codecs_are_copied_unasked(tmp_path: Path, source: Path, zarr_f
 def test_notes_name_the_readers_that_are_shut_out(source: Path, tmp_path: Path) -> None:
     shut_out = [note for note in h5z.plan(source, "out.zarr", **KEEP).notes if "readers" in note]
     assert len(shut_out) == 1
-    for codec in ("numcodecs.zlib", "numcodecs.shuffle", "numcodecs.fletcher32", "numcodecs.bz2"):
+    for codec in ("numcodecs.zlib", "numcodecs.shuffle", "numcodecs.bz2"):
         assert codec in shut_out[0]
     assert not any(name in shut_out[0].split(":")[0] for name in ("zstd", "blosc"))
     report = h5z.convert(source, tmp_path / "out.zarr", include=["/deflate"], **KEEP)
