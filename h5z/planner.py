@@ -346,8 +346,8 @@ class _Planner:
                 raise PlanError(f"{self.tree.file}: {node.path} has rank {len(shape)}, found shards {wanted} for it")
             return None
         if any(s % c for s, c in zip(wanted, chunks, strict=True)):
-            if not self.policy.named("shards", node.path):
-                return None
+            if not self.policy.named("shards", node.path) and all(n <= s for n, s in zip(shape, wanted, strict=True)):
+                return None  # the whole array is smaller than a shard
             raise PlanError(f"{self.tree.file}: {node.path}: shards {wanted} are no multiple of its chunks {chunks}")
         return cast(Shape, wanted)
 
