@@ -305,6 +305,7 @@ def task_nbytes(array: ArrayPlan, block: Shape) -> int:
     unit = math.prod(array.unit) * array.itemsize
     inside = unit if array.route in ("copy", "recode") and not array.steps else math.prod(block) * array.itemsize
     rank = len(array.source_shape)
-    chunk = math.prod(array.source_chunks) * array.itemsize if array.source_chunks and rank else 0
+    held = 3  # of a source chunk at once while it is decoded: stored, inflated, unshuffled
+    chunk = held * math.prod(array.source_chunks) * array.itemsize if array.source_chunks and rank else 0
     factor = 4 if array.is_text or array.steps else 2
     return factor * inside + 2 * unit + chunk
