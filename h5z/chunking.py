@@ -82,21 +82,25 @@ def fit_memory(arrays: list[ArrayPlan], policy: Policy, workers: int) -> tuple[l
         If even one worker with the smallest blocks needs more, with the least that would do.
     """
     memory = cast(int, policy.memory or DEFAULT_MEMORY)
-    least = max((task_nbytes(array, array.unit) for array in arrays), default=0)
+    least = max(map(_least, arrays), default=0)
     if policy.memory is not None and least > memory:
-        worst = max(arrays, key=lambda array: task_nbytes(array, array.unit))
+        worst = max(arrays, key=_least)
         raise PlanError(f"memory: {worst.path} needs at least {least} bytes for one of its write units, found {memory}")
     count = max(1, min(workers, memory // max(least, 1)))
     goal = max(BLOCK_NBYTES, sum(array.nbytes for array in arrays) // MOST_TASKS)
     return [_blocked(array, memory // count, goal, policy.pick("route", array.source)) for array in arrays], count
 
 
+def _least(array: ArrayPlan) -> int:
+    """Bytes that an array's smallest tasks take: writing one unit, or reading one of the source's chunks to verify."""
+    return max(task_nbytes(array, array.unit), task_nbytes(array, array.own or array.unit))
+
+
 def _blocked(array: ArrayPlan, memory: int, goal: int, wanted: str) -> ArrayPlan:
     """An array with blocks that fit in a worker's memory; staged where they would decode the source's chunks too often."""
-    streamed = array.route in ("copy", "recode") and not array.steps  # one unit at a time, however large the block
-    room = goal if streamed else min(goal, max(0, memory - task_nbytes(array, (0,))) // 4)
+    room = goal if array.streamed else min(goal, max(0, memory - task_nbytes(array, (0,))) // 4)
     limit = max(1, room // array.itemsize)
-    own = array.source_chunks + array.extra if array.source_chunks and array.source_shape and not array.ragged else None
+    own = array.own
     block = grow(array.unit, array.shape, limit, own)
     reads = amplification(array.shape, own, block) if own else 1.0
     needless = reads <= STAGED_READS if wanted == "auto" else wanted != "staged"

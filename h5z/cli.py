@@ -173,15 +173,16 @@ def convert(
 
 @app.command()
 def verify(
-    source: Annotated[str, typer.Argument(help="The HDF5 file.")],
-    target: Annotated[str, typer.Argument(help="The Zarr store made of it.")],
+    source: Annotated[str, typer.Argument(help="The HDF5 file; or, alone, a Zarr store to compare with its own digests.")],
+    target: Annotated[str | None, typer.Argument(help="The Zarr store made of it.")] = None,
     level: Annotated[str, typer.Option(help="structure, sample or full.")] = "full",
+    repair: Annotated[bool, typer.Option("--repair", help="Write anew what differs.")] = False,
     scheduler: Annotated[str | None, typer.Option(help="threads, processes, sync or a dask scheduler's address.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Compare a target with its source."""
+    """Compare a target with its source, or with its own digests."""
     progress = sys.stderr.isatty() and not as_json
-    report = h5z.verify(source, target, level=level, scheduler=scheduler, progress=progress, isolated=True)
+    report = h5z.verify(source, target, level=level, repair=repair, scheduler=scheduler, progress=progress, isolated=True)
     _print(report, as_json)
     raise typer.Exit(report.exit_code)
 

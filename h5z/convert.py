@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from h5z.chunking import DEFAULT_MEMORY
+from h5z.digest import Digest
 from h5z.errors import PlanError, SourceError
 from h5z.files import forget
 from h5z.grid import Region, region_shape
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from dask.delayed import Delayed
 
     from h5z.target import Target
-    from h5z.units import TargetArray
+    from h5z.units import Stored, TargetArray
 
 Work: TypeAlias = tuple[tuple[Any, Any, Region], ...]  # source or scratch, scratch or target, region
 
@@ -132,7 +133,7 @@ def graph(
 ) -> Delayed:
     """Turn a plan into one dask graph over all arrays; compute it on any scheduler, then `finalize` the target.
 
-    The target's metadata, all but the root's, are written now; tasks that an earlier run has ended are left out.
+    The plan is written to the target now; tasks that an earlier run has ended are left out.
 
     Returns
     -------
@@ -199,22 +200,31 @@ def run_task(target: Target, number: int, work: Work) -> dict[str, Json]:
     from h5z.staging import Scratch
 
     record: dict[str, Json] = {"units": 0, "nbytes": 0, "decoded": 0, "checksums": {}}
+    digests: dict[str, Digest] = {}
     for source, written, region in work:
         if isinstance(written, Scratch):
             written.put(region, source.read(region))
             continue
         record["decoded"] += math.prod(region_shape(region)) * written.plan.itemsize
-        move = {"copy": written.copy, "recode": written.recode}.get(written.plan.route, written.regrid)
-        stored = move(source, region)
+        stored = moved(source, written, region)
         record["units"] += stored.units
         record["nbytes"] += stored.nbytes
         sums = record["checksums"]
         sums[written.plan.path] = (sums.get(written.plan.path, 0) + stored.checksum) % (1 << 64)
+        if written.plan.route != "copy":  # whose values nobody has seen
+            digests[written.plan.path] = digests.get(written.plan.path, Digest()) + stored.digest
+    record["digests"] = {path: str(found) for path, found in digests.items()}
     target.mark_done(number, record)
     for source, _, region in work:
         if isinstance(source, Scratch):
             source.drop(region)
     return record
+
+
+def moved(source: Any, written: TargetArray, region: Region) -> Stored:
+    """Move a region by its array's route."""
+    move = {"copy": written.copy, "recode": written.recode}.get(written.plan.route, written.regrid)
+    return move(source, region)
 
 
 def convert(
@@ -264,7 +274,8 @@ def convert(
     PlanError, UnsupportedError, SourceError, TargetError
         Nothing is left behind that opens as a finished target.
     """
-    from h5z.target import Target, finalize, prepare
+    from h5z.compare import structure
+    from h5z.target import Target, describe, finalize, prepare
 
     if verify is not None and verify not in LEVELS:
         raise PlanError(f"verify: expected one of {', '.join(map(repr, LEVELS))}, found {verify!r}")
@@ -288,7 +299,7 @@ def convert(
     status = "unchanged" if finished else "converted"
     differences: tuple[Any, ...] = ()
     checked = 0
-    total = made.nbytes * (1 + (verify == "full"))
+    total = made.nbytes * (1 + 2 * (verify == "full"))  # which reads both sides
     with watching(progress, total) as advance, _leaving(made.source, place if fresh or place.prefix else None, scheduler):
         if not finished:
             done = place.done()
@@ -298,13 +309,16 @@ def convert(
                 jobs = ((run_task, (place, task.number, work), 0 if staging else work_nbytes(work)) for task, work in tasks)
                 run(jobs, scheduler, made.workers, advance)
         if verify:
-            differences, checked = check(made, place, verify, scheduler, advance, source_options, finished=finished)
+            differences, checked, digests = check(made, place, verify, scheduler, advance, source_options, finished=finished)
+        if not finished and not differences:
+            if verify:
+                place.mark_verified(verify, digests)
+            describe(place)
+            differences = tuple(structure(made, place, finished=False)[0]) if verify else ()
     if differences:
         status = "differs"
     elif not finished:
         stored = sum(record["nbytes"] for record in place.done().values())
-        if verify:
-            place.mark_verified(verify)
         finalize(place)
     found = {"differences": differences, "level": verify or "", "checked_nbytes": checked}
     return account(made, place, status, start, stored_nbytes=stored, **found)

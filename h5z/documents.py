@@ -6,6 +6,7 @@ import json
 import os
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, cast
 
@@ -14,6 +15,7 @@ from zarr.dtype import VariableLengthBytes, VariableLengthUTF8, ZDType, parse_dt
 
 from h5z.attributes import number
 from h5z.codecs import to_v2
+from h5z.digest import Digest
 from h5z.nodes import Json
 from h5z.plan import FORMAT, ArrayPlan, Plan
 
@@ -25,20 +27,49 @@ def dump(document: dict[str, Json]) -> bytes:
     return json.dumps(document, allow_nan=False, ensure_ascii=False).encode()
 
 
-def plan_documents(plan: Plan, checksums: Mapping[str, str] | None = None, verified: str | None = None) -> Documents:
-    """Every metadata document of a plan's target, by key.
+@dataclass(frozen=True)
+class Outcome:
+    """What a target tells of its own data, known when all is written.
 
-    The root's, at the commit, with the arrays' checksums and the level at which they were verified.
+    Attributes
+    ----------
+    checksums, digests : dict
+        Of arrays' stored bytes (`h5z.units.checksum`) and values (`h5z.digest`), by path.
+    verified : str
+        The level at which the target was compared with its source; empty where it was not.
     """
+
+    checksums: Mapping[str, str] = field(default_factory=dict)
+    digests: Mapping[str, Digest] = field(default_factory=dict)
+    verified: str = ""
+
+
+def plan_documents(plan: Plan, outcome: Outcome | None = None) -> Documents:
+    """Every metadata document of a plan's target, by key; complete with what only the finished data tell."""
     out: Documents = {}
     for path, attributes in plan.groups.items():
-        shown = _root_attributes(plan, attributes, checksums, verified) if path == "" else attributes
+        shown = _root_attributes(plan, attributes, outcome) if path == "" else attributes
         _add(out, path, {"node_type": "group"}, shown, plan.policy.zarr_format)
     for array in plan.arrays:
         document = array_document(array, plan.policy.zarr_format)
-        attributes = document.pop("attributes")
+        attributes = cast(dict[str, Json], document.pop("attributes"))
+        found = outcome.digests.get(array.path) if outcome else None
+        if found is not None:
+            record = cast(dict[str, Json], attributes.get("h5z", {}))
+            attributes = {**attributes, "h5z": {**record, "digest": str(found)}}
         _add(out, array.path, document, attributes, plan.policy.zarr_format)
     return out
+
+
+def without_outcome(document: dict[str, Json]) -> dict[str, Json]:
+    """A document as it is planned, before anything is known of the data."""
+    bare = {key: value for key, value in document.items() if key != "consolidated_metadata"}
+    place = cast(dict[str, Json], bare.get("attributes", bare))
+    record = place.get("h5z")
+    if isinstance(record, dict):
+        kept = {key: value for key, value in record.items() if key not in ("checksums", "digest", "verified")}
+        place = {**{key: value for key, value in place.items() if key != "h5z"}, **({"h5z": kept} if kept else {})}
+    return {**bare, "attributes": place} if "attributes" in bare else place
 
 
 def _add(out: Documents, path: str, document: dict[str, Json], attributes: dict[str, Json], zarr_format: int) -> None:
@@ -52,15 +83,13 @@ def _add(out: Documents, path: str, document: dict[str, Json], attributes: dict[
         out[f"{place}.zattrs"] = attributes
 
 
-def _root_attributes(
-    plan: Plan, attributes: dict[str, Json], checksums: Mapping[str, str] | None, verified: str | None
-) -> dict[str, Json]:
+def _root_attributes(plan: Plan, attributes: dict[str, Json], outcome: Outcome | None) -> dict[str, Json]:
     identity = {"name": os.path.basename(plan.source), "size": plan.size, "mtime_ns": plan.mtime_ns}
     commit = {"format": FORMAT, "fingerprint": plan.fingerprint, "source": identity, "policy": plan.policy.to_dict()}
-    if checksums is not None:
-        commit["checksums"] = dict(checksums)
-    if verified is not None:
-        commit["verified"] = verified
+    if outcome is not None:
+        commit["checksums"] = dict(outcome.checksums)
+        if outcome.verified:
+            commit["verified"] = outcome.verified
     if plan.not_carried:
         commit["not_carried"] = [problem.to_dict() for problem in plan.not_carried]
     return {**attributes, "h5z": {**cast(dict[str, Json], attributes.get("h5z", {})), **commit}}

@@ -16,7 +16,7 @@ import numpy as np
 
 from h5z.attributes import decode
 from h5z.dtypes import Leaf
-from h5z.grid import ChunkGrid, Region, region_shape
+from h5z.grid import ChunkGrid, Region, grow, region_shape
 from h5z.nodes import Datatype, Json, Problem, Record, Shape
 from h5z.policy import Policy
 from h5z.report import size, table_html, table_text
@@ -107,6 +107,24 @@ class ArrayPlan(Record):
     def blocks(self) -> ChunkGrid:
         """The grid of blocks, each the work of one task."""
         return ChunkGrid(self.shape, self.block)
+
+    @property
+    def own(self) -> Shape | None:
+        """The source's chunk as a cell of this array; None where it is not cut by those."""
+        if not self.source_chunks or not self.source_shape or self.ragged:
+            return None
+        return self.source_chunks + self.extra
+
+    @cached_property
+    def witness(self) -> Shape:
+        """What verification reads of the source at once: whole chunks of it, about as much as a task writes at once."""
+        at_once = self.unit if self.streamed else self.block
+        return grow(self.own, self.shape, math.prod(at_once)) if self.own else at_once
+
+    @property
+    def streamed(self) -> bool:
+        """Whether a task holds one write unit at a time, however large its block."""
+        return self.route in ("copy", "recode") and not self.steps
 
     @property
     def itemsize(self) -> int:
@@ -237,7 +255,7 @@ class Plan(Record):
     @property
     def peak_nbytes(self) -> int:
         """Bytes that the run takes at most, beside the interpreter's base: the largest task of each worker."""
-        blocks = ((array, block) for array in self.arrays for block in (array.block, array.stage or array.block))
+        blocks = ((array, block) for array in self.arrays for block in (array.block, array.stage or array.block, array.witness))
         return self.workers * max((task_nbytes(array, block) for array, block in blocks), default=0)
 
     def tasks(self) -> Iterator[Task]:
@@ -303,7 +321,7 @@ def task_nbytes(array: ArrayPlan, block: Shape) -> int:
     HDF5 decodes whole source chunks, so that those at the block's edges count too.
     """
     unit = math.prod(array.unit) * array.itemsize
-    inside = unit if array.route in ("copy", "recode") and not array.steps else math.prod(block) * array.itemsize
+    inside = unit if array.streamed else math.prod(block) * array.itemsize
     rank = len(array.source_shape)
     held = 3  # of a source chunk at once while it is decoded: stored, inflated, unshuffled
     chunk = held * math.prod(array.source_chunks) * array.itemsize if array.source_chunks and rank else 0

@@ -1,4 +1,4 @@
-"""The Zarr store that a migration writes: all metadata but the root's first, whole write units, the root's metadata last.
+"""The Zarr store that a migration writes: whole write units, then all metadata but the root's, the root's metadata last.
 
 While a migration runs, the target holds its plan under ``.h5z/plan.json`` and a mark per finished task under ``.h5z/done/``;
 what a rerun may skip is read from those. The root's metadata document is the commit record: until it is written the target
@@ -8,6 +8,7 @@ does not open. A target that is to be overwritten stays as it is while its succe
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import shutil
@@ -24,7 +25,8 @@ from zarr.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore
 
-from h5z.documents import consolidated, dump, plan_documents
+from h5z.digest import Digest
+from h5z.documents import Documents, Outcome, consolidated, dump, plan_documents
 from h5z.errors import (
     H5zError,
     PlanError,
@@ -192,9 +194,10 @@ class Target:
             int(key.rpartition("/")[2]): json.loads(self.get(key) or b"{}") for key in keys if key.rpartition("/")[2].isdigit()
         }
 
-    def mark_verified(self, level: str) -> None:
-        """Record that all that is written was compared with its source, for the commit record."""
-        self.put({f"{_MARK}/verified": level.encode()})
+    def mark_verified(self, level: str, digests: Mapping[str, Digest]) -> None:
+        """Record that all that is written was compared with its source, and digests found by that, for the commit record."""
+        record = {"level": level, "digests": {path: str(found) for path, found in sorted(digests.items())}}
+        self.put({f"{_MARK}/verified": json.dumps(record).encode()})
 
     def mark_done(self, number: int, record: dict[str, Json]) -> None:
         """Record that a task has ended."""
@@ -262,7 +265,6 @@ def prepare(target: Target, plan: Plan, *, overwrite: bool = False) -> tuple[Tar
     waiting = target.pending() if target.exists() else None
     if root is None and waiting is not None:
         if waiting.fingerprint == plan.fingerprint:
-            _complete(target, waiting)
             return target, False
         if not overwrite:
             what = f"an unfinished migration of {waiting.source} by another plan, or that file has changed since"
@@ -309,13 +311,11 @@ def _successor(target: Target, plan: Plan) -> Target:
     if waiting is None or waiting.fingerprint != plan.fingerprint:
         new.clear()
         _create(new, plan)
-    else:
-        _complete(new, waiting)
     return new
 
 
 def _create(target: Target, plan: Plan) -> None:
-    """Write the plan, then all metadata but the root's."""
+    """Make the target's place and write the plan there."""
     folder = target.path
     if folder is not None:
         try:
@@ -325,15 +325,36 @@ def _create(target: Target, plan: Plan) -> None:
         _check_case(folder, plan)
     text = json.dumps(plan.to_dict())
     target.put({f"{_MARK}/plan.json": text.encode("utf-8", "surrogatepass")})
-    _complete(target, plan)
 
 
-def _complete(target: Target, plan: Plan) -> None:
-    """Write all metadata but the root's, unless a run has already written them all."""
-    if target.get(f"{_MARK}/created") is None:
-        documents = plan_documents(plan)
-        target.put({key: dump(value) for key, value in documents.items() if "/" in key})
-        target.put({f"{_MARK}/created": b""})
+def describe(target: Target) -> tuple[Plan, Documents]:
+    """Write all metadata but the root's, once every task has ended: only then are the arrays' digests known.
+
+    Raises
+    ------
+    UnfinishedTargetError
+        If tasks are still to do; naming how many.
+    """
+    plan, outcome = _outcome(target)
+    documents = plan_documents(plan, outcome)
+    objects = {key: dump(value) for key, value in documents.items() if "/" in key}
+    mark = hashlib.blake2b(b"".join(objects.values())).hexdigest().encode()
+    if target.get(f"{_MARK}/described") != mark:
+        target.put(objects)
+        target.put({f"{_MARK}/described": mark})
+    return plan, documents
+
+
+def _outcome(target: Target) -> tuple[Plan, Outcome]:
+    """The plan of a target whose tasks have all ended, and what they recorded."""
+    plan, done = cast(Plan, target.pending()), target.done()
+    left = [task.number for task in plan.tasks() if task.number not in done]
+    if left:
+        raise UnfinishedTargetError(f"{target.name}: {len(left)} of {len(left) + len(done)} tasks are still to do")
+    verified = json.loads(target.get(f"{_MARK}/verified") or b"{}")
+    digests = {path: Digest.parse(text) for path, text in verified.get("digests", {}).items()}
+    empty = {array.path: Digest() for array in plan.arrays if not array.units.size}
+    return plan, Outcome(checksums(done), {**empty, **recorded_digests(done), **digests}, verified.get("level", ""))
 
 
 def _check_case(folder: Path, plan: Plan) -> None:
@@ -380,13 +401,7 @@ def finalize(where: Any, *, storage_options: dict[str, Any] | None = None) -> No
 
 
 def _commit(target: Target) -> None:
-    plan = cast(Plan, target.pending())
-    done = target.done()
-    left = [task.number for task in plan.tasks() if task.number not in done]
-    if left:
-        raise UnfinishedTargetError(f"{target.name}: {len(left)} of {len(left) + len(done)} tasks are still to do")
-    level = target.get(f"{_MARK}/verified")
-    documents = plan_documents(plan, checksums(done), level.decode() if level else None)
+    plan, documents = describe(target)
     root = {key: value for key, value in documents.items() if "/" not in key}
     if plan.policy.consolidate:
         root |= consolidated(plan, documents)
@@ -401,6 +416,15 @@ def checksums(done: Mapping[int, dict[str, Json]]) -> dict[str, str]:
         for path, value in record.get("checksums", {}).items():
             sums[path] = (sums.get(path, 0) + value) % (1 << 64)
     return {path: f"{value:016x}" for path, value in sorted(sums.items())}
+
+
+def recorded_digests(done: Mapping[int, dict[str, Json]]) -> dict[str, Digest]:
+    """Each array's digest, from what the tasks recorded; none of arrays whose bytes crossed unread."""
+    found: dict[str, Digest] = {}
+    for record in done.values():
+        for path, text in record.get("digests", {}).items():
+            found[path] = found.get(path, Digest()) + Digest.parse(text)
+    return dict(sorted(found.items()))
 
 
 def _end_swap(target: Target) -> None:

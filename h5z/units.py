@@ -5,18 +5,21 @@ from __future__ import annotations
 import hashlib
 import threading
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol, cast
 
 import numpy as np
 import zarr
 from isal import isal_zlib
-from zarr.storage import StorePath
+from zarr.abc.buffer import Buffer
+from zarr.buffer import default_buffer_prototype
+from zarr.storage import MemoryStore, StorePath
 
 from h5z.codecs import encoder
+from h5z.digest import Digest, digest
 from h5z.documents import array_document
-from h5z.grid import Region
+from h5z.grid import ChunkGrid, Region
 from h5z.plan import ArrayPlan
 from h5z.source import SourceArray
 from h5z.target import Target, reaching
@@ -24,16 +27,17 @@ from h5z.target import Target, reaching
 
 @dataclass(frozen=True)
 class Stored:
-    """Stored write units: how many, their bytes, and a checksum of those bytes that does not depend on order."""
+    """Stored write units: how many, their bytes, a checksum of those that does not depend on order, and their values' digest."""
 
     units: int = 0
     nbytes: int = 0
     checksum: int = 0
+    digest: Digest = field(default_factory=Digest)
 
     def __add__(self, other: Stored) -> Stored:
         """Two disjoint sets of units together."""
         total = (self.checksum + other.checksum) % (1 << 64)
-        return Stored(self.units + other.units, self.nbytes + other.nbytes, total)
+        return Stored(self.units + other.units, self.nbytes + other.nbytes, total, self.digest + other.digest)
 
 
 def checksum(index: tuple[int, ...], data: Any) -> Stored:
@@ -54,6 +58,35 @@ class Source(Protocol):
 _settings = threading.Lock()  # zarr's configuration and Python's warnings belong to all threads
 
 
+def array_of(place: StorePath, document: dict[str, Any], zarr_format: int) -> zarr.Array[Any]:
+    """Zarr's own array, made of its metadata document without reading the store."""
+    known = {key: value for key, value in document.items() if zarr_format == 3 or key != "node_type"}
+    with _settings, zarr.config.set({"array.write_empty_chunks": True}), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return zarr.Array.from_dict(place, {**known, "zarr_format": zarr_format})
+
+
+class UnitReader:
+    """Reads whole units of a stored array: each object once, for its checksum and, as zarr decodes it, its values."""
+
+    def __init__(self, target: Target, path: str, document: dict[str, Any], zarr_format: int) -> None:
+        self.target, self.place = target, path.strip("/")
+        self.held: dict[str, Buffer] = {}
+        self.array = array_of(StorePath(MemoryStore(self.held), ""), document, zarr_format)
+        self.grid = ChunkGrid(self.array.shape, self.array.shards or self.array.chunks)
+
+    def read(self, index: tuple[int, ...]) -> tuple[Any, Stored]:
+        """A unit's values, cut at the array's end, and what is stored of it."""
+        key, region = self.array.metadata.encode_chunk_key(index), self.grid.region(index)
+        data = self.target.get(f"{self.place}/{key}")
+        self.held.clear()
+        if data is not None:
+            self.held[key] = default_buffer_prototype().buffer.from_bytes(data)
+        values = np.asarray(self.array[region])
+        stored = Stored() if data is None else checksum(index, data)
+        return values, replace(stored, digest=digest(values, region))
+
+
 @dataclass(frozen=True)
 class TargetArray:
     """A picklable handle on one array of a target: reads regions, writes whole write units."""
@@ -65,16 +98,8 @@ class TargetArray:
     @cached_property
     def array(self) -> zarr.Array[Any]:
         """Zarr's own array, made of the planned metadata without reading the store."""
-        document = array_document(self.plan, self.zarr_format)
-        if self.zarr_format == 3:
-            document["zarr_format"] = 3
-        else:
-            document.pop("node_type")
-            document["zarr_format"] = 2
-        with _settings, zarr.config.set({"array.write_empty_chunks": True}), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            path = (self.target.prefix + self.plan.path.lstrip("/")).rstrip("/")
-            return zarr.Array.from_dict(StorePath(self.target.store, path), document)
+        path = (self.target.prefix + self.plan.path.lstrip("/")).rstrip("/")
+        return array_of(StorePath(self.target.store, path), array_document(self.plan, self.zarr_format), self.zarr_format)
 
     def __getstate__(self) -> dict[str, Any]:
         """The fields alone."""
@@ -85,21 +110,20 @@ class TargetArray:
         with reaching(f"{self.target.name}{self.plan.path}"):
             return np.asarray(self.array[region])
 
+    def reader(self) -> UnitReader:
+        """What reads whole units."""
+        return UnitReader(self.target, self.plan.path, array_document(self.plan, self.zarr_format), self.zarr_format)
+
     def write(self, region: Region, block: Any) -> Stored:
         """Write a region of whole units; those of fill values alone are left out."""
-        out = Stored()
+        out = Stored(digest=digest(block, region))
         for index in self.plan.units.overlapping(region):
             unit = self.plan.units.region(index)
             inside = (slice(u.start - r.start, u.stop - r.start) for u, r in zip(unit, region, strict=True))
             values = block[(*inside, ...)]  # the ellipsis keeps a scalar an array, of its own dtype
             if not self.plan.dense and self._is_fill(values):
                 continue
-            if self._encode is not None:
-                out += self._put(index, self._encode(self._whole(values)))
-            else:
-                with reaching(f"{self.target.name}{self.plan.path}"):
-                    self.array[unit if unit else ...] = values
-                out += self.stored(index)
+            out += self._put(index, self._encode(self._whole(values)) if self._encode else self._by_zarr(unit, values))
         return out
 
     def regrid(self, source: Source, region: Region) -> Stored:
@@ -147,6 +171,13 @@ class TargetArray:
     def _encode(self) -> Any:
         """What encodes a unit without zarr's own pipeline, where codecs alone do it."""
         return None if self.plan.shards or self.plan.is_text else encoder(self.plan.codecs)
+
+    def _by_zarr(self, unit: Region, values: Any) -> bytes:
+        """A unit's bytes as zarr's own pipeline makes them."""
+        held: dict[str, Buffer] = {}
+        document = array_document(self.plan, self.zarr_format)
+        array_of(StorePath(MemoryStore(held), ""), document, self.zarr_format)[unit if unit else ...] = values
+        return held.popitem()[1].to_bytes()
 
     def _whole(self, values: Any) -> Any:
         """A unit's values in a whole chunk, contiguous; past the array's end it holds fill values."""

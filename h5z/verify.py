@@ -1,25 +1,23 @@
-"""Compare source and target: structure, a sample of regions, or every value bit for bit."""
+"""Verify a target: against its source, by structure, a sample of regions or every value; or alone, by its own digests."""
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from h5z.errors import PlanError, TargetError, one_line
+from h5z.digest import Digest
+from h5z.errors import PlanError, TargetError
 from h5z.files import forget, open_file
-from h5z.grid import Region, region_shape
-from h5z.nodes import Json
+from h5z.grid import ChunkGrid, Region, region_shape
 from h5z.plan import ArrayPlan, Plan
 from h5z.policy import Policy
 from h5z.report import Difference, Report
-from h5z.scheduling import run, watching
+from h5z.scheduling import Job, run, watching
 from h5z.source import SourceArray
 
 if TYPE_CHECKING:
@@ -28,25 +26,34 @@ if TYPE_CHECKING:
 
 LEVELS = ("structure", "sample", "full")
 _SAMPLES = 4
+_JOB_NBYTES = 16 << 20
+_JOB_PIECES = 256
 
 
 def verify(
-    source: str | os.PathLike[str],
-    target: Any,
+    source: str | os.PathLike[str] | None,
+    target: Any = None,
     *,
     level: str = "full",
+    repair: bool = False,
     scheduler: Any = None,
     progress: bool | Callable[[int, int], None] = False,
     storage_options: dict[str, Any] | None = None,
     source_options: dict[str, Any] | None = None,
     isolated: bool = False,
 ) -> Report:
-    """Compare a finished target with its source.
+    """Compare a finished target with its source, or with what it says of itself.
 
     Parameters
     ----------
+    source, target
+        The HDF5 file and what `convert` made of it; or the target alone: its values are then compared with the digests that
+        it carries (`h5z.digest`), its stored bytes with their checksums.
     level : {"structure", "sample", "full"}
-        Metadata only; also regions at random and at the edges of each array; or every value, bit for bit.
+        Metadata only; also regions at random and at the edges of each array; or every value: the source as libhdf5 reads
+        it and the target as zarr decodes it are digested, each chunk once, and where the digests differ compared bit for bit.
+    repair : bool
+        Write anew what differs, from the source, and look again.
 
     Returns
     -------
@@ -57,15 +64,43 @@ def verify(
     ------
     TargetError
         If there is no finished target.
+    PlanError
+        If a repair is asked for of a target that another source or policy made, or without a source.
     """
-    from h5z.convert import plan
     from h5z.target import Target
 
     if level not in LEVELS:
         raise PlanError(f"level: expected one of {', '.join(map(repr, LEVELS))}, found {level!r}")
     start = time.perf_counter()
+    if source is None or target is None:
+        from h5z.audit import audit
+
+        alone = Target.of(source if target is None else target, storage_options)
+        if repair:
+            raise PlanError(f"{alone.name}: a repair needs the source, found none")
+        return audit(alone, level, scheduler, progress)
     place = Target.of(target, storage_options)
     open_file(os.fspath(source), source_options).close()
+    made = _plan_again(os.fspath(source), place, target, source_options, isolated=isolated)
+    notes: tuple[str, ...] = ()
+    try:
+        with watching(progress, made.nbytes * (2 if level == "full" else 1)) as advance:
+            differences, checked, _ = check(made, place, level, scheduler, advance, source_options, finished=True)
+            if repair and differences:
+                from h5z.repair import repair_target
+
+                differences, notes = repair_target(made, place, differences, scheduler, source_options)
+    finally:
+        forget(made.source)
+    status = "differs" if differences else "repaired" if notes else "verified"
+    found = account(made, place, status, start, differences=differences, level=level, checked_nbytes=checked)
+    return replace(found, notes=(*found.notes, *notes))
+
+
+def _plan_again(source: str, place: Target, target: Any, source_options: dict[str, Any] | None, *, isolated: bool) -> Plan:
+    """The plan that a finished target's policy makes of the source today."""
+    from h5z.convert import plan
+
     root = place.root()
     if root is None:
         found = "an unfinished one" if place.exists() else "nothing"
@@ -74,14 +109,7 @@ def verify(
     if not isinstance(record, dict) or "policy" not in record:
         raise TargetError(f"{place.name}: expected a target of h5z, found a Zarr hierarchy without its record")
     policy = Policy.from_dict(record["policy"])
-    made = plan(source, target, policy=policy, storage_options=source_options, isolated=isolated)
-    try:
-        with watching(progress, made.nbytes) as advance:
-            differences, checked = check(made, place, level, scheduler, advance, source_options, finished=True)
-    finally:
-        forget(made.source)
-    status = "differs" if differences else "verified"
-    return account(made, place, status, start, differences=differences, level=level, checked_nbytes=checked)
+    return plan(source, target, policy=policy, storage_options=source_options, isolated=isolated)
 
 
 def account(made: Plan, place: Target, status: str, start: float, **rest: Any) -> Report:
@@ -111,8 +139,8 @@ def check(
     source_options: dict[str, Any] | None = None,
     *,
     finished: bool = False,
-) -> tuple[tuple[Difference, ...], int]:
-    """Compare a target with its plan and the plan's source.
+) -> tuple[tuple[Difference, ...], int, dict[str, Digest]]:
+    """Compare a target's arrays with the plan's source; of a finished target also its metadata with the plan.
 
     Returns
     -------
@@ -120,161 +148,143 @@ def check(
         The first of each array, and every metadata document that differs.
     checked_nbytes : int
         Decoded bytes compared.
+    digests : dict
+        Of every array that is the same on both sides, by path; at level "full".
     """
+    from h5z.compare import structure
     from h5z.convert import source_array
-    from h5z.units import TargetArray
+    from h5z.units import Stored, TargetArray
 
-    found = list(_structure(made, place, finished))
+    found, digests = structure(made, place, finished=True) if finished else ([], {})
     broken = {difference.path for difference in found}
-    jobs = []
-    for array, pieces in _pieces(made, level) if level != "structure" else ():
-        if array.path in broken:
-            continue
-        handle = source_array(made, array, source_options, direct=False)
-        written = TargetArray(place, array, made.policy.zarr_format)
-        for group in _grouped(array, pieces):
-            jobs.append((compare, (handle, written, tuple(group)), sum(_nbytes(array, region) for region in group)))
-    first: dict[str, Difference] = {}
-    sums: dict[str, int] = {}
-    for path, difference, stored in run(jobs, scheduler, made.workers, advance):
-        sums[path] = (sums.get(path, 0) + stored) % (1 << 64)
-        if difference is not None:
-            first.setdefault(path, difference)
-    if level == "full":
-        for path, wanted in _recorded(place, finished).items():
-            got = f"{sums[path]:016x}" if path in sums else wanted
-            if got != wanted:
-                first.setdefault(path, Difference(path, "checksum of stored bytes", wanted, got))
-    return (*found, *first.values()), sum(job[2] for job in jobs)
+    pairs = [
+        (source_array(made, array, source_options, direct=False), TargetArray(place, array, made.policy.zarr_format))
+        for array in made.arrays
+        if level != "structure" and array.path not in broken
+    ]
+    if level != "full":
+        samples = [(source, written, region) for source, written in pairs for region in _sampled(written.plan)]
+        results = run(((_differences, (group,), nbytes) for group, nbytes in _grouped(samples)), scheduler, made.workers, advance)
+        first = {item.path: item for group in reversed(results) for item in reversed(group)}
+        return (*found, *first.values()), sum(region_nbytes(written.plan, region) for _, written, region in samples), {}
+    of_source, of_target = _both_sides(made, pairs, scheduler, advance)
+    sums, written_digests = recorded(place, finished)
+    digests |= written_digests
+    same = {}
+    for source, written in pairs:
+        path = written.plan.path
+        expected, (stored, difference) = of_source.get(path, Digest()), of_target.get(path, (Stored(), None))
+        checksum = f"{stored.checksum:016x}"
+        if difference is None and stored.digest != expected:
+            difference = _first(source, written, expected, stored.digest)
+        if difference is None and checksum != sums.get(path, checksum):
+            difference = Difference(path, "checksum of stored bytes", sums[path], checksum)
+        if difference is None and expected != digests.get(path, expected):
+            difference = Difference(path, "digest of values", str(digests[path]), str(expected))
+        if difference is None:
+            same[path] = expected
+        else:
+            found.append(difference)
+    return tuple(found), sum(written.plan.nbytes for _, written in pairs), same
 
 
-def _recorded(place: Target, finished: bool) -> dict[str, str]:
-    """The checksums that were taken when the units were written."""
-    from h5z.target import checksums
+def _both_sides(made: Plan, pairs: list[tuple[SourceArray, TargetArray]], scheduler: Any, advance: Callable[[int], None]) -> Any:
+    """What each side holds, by path: the source's digests; and what is stored, or the first unit that cannot be read."""
+    from h5z.units import Stored
 
-    root = place.root() if finished else None
-    return checksums(place.done()) if root is None else dict(root["h5z"].get("checksums", {}))
+    reading = ((source, written, region) for source, written in pairs for region in _cells(written.plan.witness, written.plan))
+    jobs: list[Job] = [(_source_digests, (piece,), nbytes) for piece, nbytes in _grouped(reading)]
+    units = ((None, written, region) for _, written in pairs for region in _cells(written.plan.unit, written.plan))
+    jobs += [(_target_digests, (piece,), nbytes) for piece, nbytes in _grouped(units)]
+    of_source: dict[str, Digest] = {}
+    of_target: dict[str, Any] = {}
+    for side, results in run(jobs, scheduler, made.workers, advance):
+        for path, result, difference in results:
+            if side == "source":
+                of_source[path] = of_source.get(path, Digest()) + result
+            else:
+                stored, before = of_target.get(path, (Stored(), None))
+                of_target[path] = (stored + result, before or difference)
+    return of_source, of_target
 
 
-def _grouped(array: ArrayPlan, regions: list[Region]) -> Iterator[list[Region]]:
-    group: list[Region] = []
-    for region in regions:
-        group.append(region)
-        if sum(_nbytes(array, item) for item in group) >= 16 << 20:
-            yield group
-            group = []
+def _cells(cell: tuple[int, ...], array: ArrayPlan) -> Iterator[Region]:
+    grid = ChunkGrid(array.shape, cell)
+    return map(grid.region, grid.indices())
+
+
+def _grouped(pieces: Iterable[tuple[Any, TargetArray, Region]]) -> Iterator[tuple[tuple[Any, ...], int]]:
+    """Pieces in groups that make a task each, and the bytes of each group."""
+    group: list[Any] = []
+    nbytes = 0
+    for piece in pieces:
+        group.append(piece)
+        nbytes += region_nbytes(piece[1].plan, piece[2])
+        if nbytes >= _JOB_NBYTES or len(group) >= _JOB_PIECES:
+            yield tuple(group), nbytes
+            group, nbytes = [], 0
     if group:
-        yield group
+        yield tuple(group), nbytes
 
 
-def _nbytes(array: ArrayPlan, region: Region) -> int:
+def region_nbytes(array: ArrayPlan, region: Region) -> int:
+    """Decoded bytes of a region."""
     return math.prod(region_shape(region)) * array.itemsize
 
 
-def _pieces(made: Plan, level: str) -> Iterator[tuple[ArrayPlan, list[Region]]]:
-    """What to compare of each array: all of its blocks, or the first, the last and some write units between."""
-    for array in made.arrays:
-        grid = array.blocks if level == "full" else array.units
-        if level == "full":
-            yield array, [grid.region(index) for index in grid.indices()]
-        elif grid.size:
-            chosen = {0, grid.size - 1, *(random.randrange(grid.size) for _ in range(_SAMPLES))}
-            yield array, [grid.region(grid.index(number)) for number in sorted(chosen)]
+def _differences(pieces: tuple[tuple[SourceArray, TargetArray, Region], ...]) -> list[Difference]:
+    from h5z.compare import compare
+
+    return [found for piece in pieces if (found := compare(*piece)) is not None]
 
 
-def _structure(made: Plan, place: Target, finished: bool) -> Iterator[Difference]:
-    """Every metadata document that is not as planned; of an unfinished target all but the root's."""
-    from h5z.documents import plan_documents
+def _source_digests(pieces: tuple[tuple[SourceArray, TargetArray, Region], ...]) -> tuple[str, list[Any]]:
+    from h5z.digest import digest
 
-    for key, expected in plan_documents(made).items():
-        if "/" not in key and not finished:
-            continue
-        raw = place.get(key)
-        path = "/" + key.rpartition("/")[0]
-        if raw is None:
-            yield Difference(path, "metadata", "a document", "none")
-            continue
-        document = json.loads(raw)
-        document.pop("consolidated_metadata", None)
-        if "/" not in key:
-            record = (document if key == ".zattrs" else document.get("attributes", {})).get("h5z", {})
-            for name in ("checksums", "verified"):
-                record.pop(name, None)
-        yield from _document(path, expected, document)
+    return "source", [(written.plan.path, digest(source.read(region), region), None) for source, written, region in pieces]
 
 
-def _document(path: str, expected: dict[str, Json], found: dict[str, Json]) -> Iterator[Difference]:
-    for name in sorted({*expected, *found}):
-        wanted, got = expected.get(name), found.get(name)
-        if name in ("attributes",) and isinstance(wanted, dict) and isinstance(got, dict):
-            for key in sorted({*wanted, *got}):
-                if not _same(wanted.get(key), got.get(key)):
-                    yield Difference(path, f"attribute {key}", _short(wanted.get(key)), _short(got.get(key)))
-        elif not _same(wanted, got):
-            yield Difference(path, name, _short(wanted), _short(got))
+def _target_digests(pieces: tuple[tuple[None, TargetArray, Region], ...]) -> tuple[str, list[Any]]:
+    from h5z.compare import unreadable
+    from h5z.units import Stored
 
-
-def _same(a: Json, b: Json) -> bool:
-    return json.dumps(a, sort_keys=True) == json.dumps(b, sort_keys=True)
-
-
-def _short(value: Json) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 120 else text[:117] + "..."
-
-
-def compare(source: SourceArray, target: TargetArray, regions: tuple[Region, ...]) -> tuple[str, Difference | None, int]:
-    """Compare regions of one array bit for bit.
-
-    Returns
-    -------
-    path : str
-        The array's.
-    difference : Difference or None
-        The first.
-    checksum : int
-        Of the stored bytes of the regions' write units.
-    """
-    path, stored = target.plan.path, 0
-    for region in regions:
-        expected = source.read(region)
+    results: list[Any] = []
+    readers: dict[str, Any] = {}
+    for _, written, region in pieces:
+        array = written.plan
+        reader = readers.get(array.path) or readers.setdefault(array.path, written.reader())
+        index = tuple(s.start // n for s, n in zip(region, array.unit, strict=True))
         try:
-            found = target.read(region)
-            for index in target.plan.units.overlapping(region):
-                stored = (stored + target.stored(index).checksum) % (1 << 64)
+            results.append((array.path, reader.read(index)[1], None))
         except Exception as error:  # a decoder may raise anything on damaged bytes
-            return path, Difference(path, f"region {_where(region)}", "readable", one_line(error)), stored
-        place = first_difference(expected, found)
-        if place is not None:
-            offset = [int(i) + s.start for i, s in zip(place, region, strict=True)]
-            return path, Difference(path, f"value at {offset}", repr(expected[place]), repr(found[place])), stored
-    return path, None, stored
+            results.append((array.path, Stored(), unreadable(array.path, region, error)))
+    return "target", results
 
 
-def _where(region: Region) -> str:
-    return "[" + ",".join(f"{s.start}:{s.stop}" for s in region) + "]"
+def _first(source: SourceArray, written: TargetArray, expected: Digest, found: Digest) -> Difference:
+    """The first difference of an array whose digests differ."""
+    from h5z.compare import compare
+
+    for region in _cells(written.plan.block, written.plan):
+        difference = compare(source, written, region)
+        if difference is not None:
+            return difference
+    return Difference(written.plan.path, "digest of values", str(expected), str(found))
 
 
-def first_difference(expected: Any, found: Any) -> tuple[int, ...] | None:
-    """Index of the first element whose bits differ, whatever the byte order; None where all are the same.
+def recorded(place: Target, finished: bool) -> tuple[dict[str, str], dict[str, Digest]]:
+    """The checksums of stored bytes and the digests of values that were taken when they were written, by path."""
+    from h5z.target import checksums, recorded_digests
 
-    >>> first_difference(np.array([0.0, np.nan]), np.array([-0.0, np.nan]))
-    (0,)
-    >>> first_difference(np.array([1, 2], ">i4"), np.array([1, 2], "<i4")) is None
-    True
-    """
-    if expected.shape != found.shape:
-        return tuple(0 for _ in expected.shape)
-    if expected.dtype == object:
-        unequal: Any = np.array([a != b for a, b in zip(expected.ravel(), found.ravel(), strict=True)], bool)
-    else:
-        a = np.ascontiguousarray(expected)
-        b = np.ascontiguousarray(found if found.dtype == a.dtype else found.astype(a.dtype))
-        if a.dtype.itemsize == 0 or np.array_equal(a.reshape(-1).view(np.uint8), b.reshape(-1).view(np.uint8)):
-            return None
-        width = a.dtype.itemsize
-        unequal = (a.reshape(-1).view(np.uint8) != b.reshape(-1).view(np.uint8)).reshape(-1, width).any(axis=1)
-    if not unequal.any():
-        return None
-    index = np.unravel_index(int(unequal.argmax()), expected.shape)
-    return tuple(int(i) for i in index)
+    if finished:
+        record: Any = (place.root() or {}).get("h5z", {})
+        return dict(record.get("checksums", {})), {}
+    done = place.done()
+    return checksums(done), recorded_digests(done)
+
+
+def _sampled(array: ArrayPlan) -> list[Region]:
+    """The first, the last and some write units between."""
+    grid = array.units
+    chosen = {0, grid.size - 1, *(random.randrange(grid.size) for _ in range(_SAMPLES))} if grid.size else set()
+    return [grid.region(grid.index(number)) for number in sorted(chosen)]

@@ -14,11 +14,11 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     {"errors"},
     {"nodes", "grid", "names"},
-    {"dtypes", "attributes", "codecs", "filters"},
+    {"dtypes", "attributes", "codecs", "filters", "digest"},
     {"direct", "files", "references", "source", "dimensions", "policy", "report"},
     {"scan", "measure", "isolation", "plan", "chunking", "records", "planner", "scheduling"},
     {"documents", "target", "units", "staging"},
-    {"verify", "convert"},
+    {"compare", "verify", "convert", "audit", "repair"},
     {"explore", "doctor"},
     {"cli"},
 )

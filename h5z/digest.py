@@ -1,0 +1,206 @@
+"""A digest of an array's values that no chunking, codec or byte order changes, and that anybody can compute again.
+
+Cut each element's bytes, little-endian, into 32-bit words, the last one filled up with zero bytes. With *k* the splitmix64
+generator's output (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014) made odd,
+``k(n) = splitmix64(n) | 1``, let the key of index *i* on axis *a* be ``key(a, i) = k(2⁴⁸·(128·l + 2·a) + i mod 2¹⁶) ·
+k(2⁴⁸·(128·l + 2·a + 1) + i div 2¹⁶)``, and that of the word *w* of an element ``key(62, w)``. The digest is, for each of the
+lanes l = 0 and l = 1, the sum over all words of the word times the keys of its element's indices and of its place in the element,
+modulo 2⁶⁴; written as 32 hexadecimal digits, lane 0 first. Of text and bytes of variable length the words are the two of each
+element's BLAKE2b of 8 bytes (of text, its UTF-8), and none where it is empty.
+
+It is a multilinear hash (Lemire and Kaser, "Strongly universal string hashing is fast", 2014) whose keys are products, so that
+the digests of disjoint regions add up to that of the whole. Any change of a single word changes it; others go unseen with a
+chance of about 2⁻⁶⁴. It tells of accidents, not of forgers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from h5z.grid import Region
+
+_LANES = (0, 1)
+_LOW = 1 << 16  # indices whose keys differ in their low factor alone
+_WORD_AXIS = 62
+_VECTOR = 1 << 16  # keys in one vector at most
+_MASK = (1 << 64) - 1
+
+Keys = npt.NDArray[np.uint64]
+
+
+@dataclass(frozen=True)
+class Digest:
+    """The digest of some elements of an array, by lane; disjoint ones add up."""
+
+    lanes: tuple[int, int] = (0, 0)
+
+    def __add__(self, other: Digest) -> Digest:
+        """The digest of two disjoint sets of elements together."""
+        a, b = self.lanes, other.lanes
+        return Digest(((a[0] + b[0]) & _MASK, (a[1] + b[1]) & _MASK))
+
+    def __str__(self) -> str:
+        """32 hexadecimal digits."""
+        return f"{self.lanes[0]:016x}{self.lanes[1]:016x}"
+
+    @classmethod
+    def parse(cls, text: str) -> Digest:
+        """The digest that `str` wrote."""
+        return cls((int(text[:16], 16), int(text[16:], 16)))
+
+
+def total(digests: Iterable[Digest]) -> Digest:
+    """The digest of disjoint sets of elements together."""
+    return sum(digests, Digest())
+
+
+def digest(values: Any, region: Region) -> Digest:
+    """The digest of a region's values.
+
+    Parameters
+    ----------
+    values : numpy.ndarray
+        Of the region's shape; of objects (str or bytes) where elements vary in length.
+    region : tuple of slice
+        Where they lie in their array; ``()`` for a scalar.
+
+    Examples
+    --------
+    >>> whole = np.arange(10, dtype="<f4")
+    >>> parts = digest(whole[:3], (slice(0, 3),)) + digest(whole[3:], (slice(3, 10),))
+    >>> parts == digest(whole.astype(">f4"), (slice(0, 10),))
+    True
+    """
+    values = np.asarray(values)
+    if not values.size or not values.dtype.itemsize:
+        return Digest()
+    words = _words(values)
+    starts = (*(s.start for s in region), 0)
+    axes = (*range(values.ndim), _WORD_AXIS)
+    shape = (*values.shape, words.size // values.size)
+    return Digest((_lane(0, words, shape, starts, axes), _lane(1, words, shape, starts, axes)))
+
+
+def _words(values: Any) -> Any:
+    """The elements' words, in C order: unsigned integers of 1, 2 or 4 bytes."""
+    if values.dtype.kind in "OT":
+        return _hashed(values)
+    values = _little(values)
+    itemsize = values.dtype.itemsize
+    if itemsize in (1, 2):
+        return values.reshape(-1).view(f"<u{itemsize}")
+    flat = values.reshape(-1).view(np.uint8)
+    if itemsize % 4:
+        padded = np.zeros((values.size, -(-itemsize // 4) * 4), np.uint8)
+        padded[:, :itemsize] = flat.reshape(values.size, itemsize)
+        flat = padded.reshape(-1)
+    return flat.view("<u4")
+
+
+def _little(values: Any) -> Any:
+    """The same values contiguous and little-endian, in every member; unused bytes of a struct are zero."""
+    dtype = values.dtype
+    if dtype.names:
+        out = np.zeros(values.shape, [(name, _little(np.zeros((), dtype[name])).dtype) for name in dtype.names])
+        for name in dtype.names:
+            out[name] = _little(values[name])
+        return out
+    return np.ascontiguousarray(values, dtype.newbyteorder("<")).reshape(values.shape)
+
+
+def _hashed(values: Any) -> Any:
+    def one(item: Any) -> bytes:
+        data = item.encode("utf-8", "surrogatepass") if isinstance(item, str) else bytes(item)
+        return hashlib.blake2b(data, digest_size=8).digest() if data else bytes(8)
+
+    return np.frombuffer(b"".join(map(one, values.flat)), "<u4")
+
+
+def _lane(lane: int, words: Any, shape: tuple[int, ...], starts: tuple[int, ...], axes: tuple[int, ...]) -> int:
+    """Sum words times keys: the last axes at once by one vector, the axis before them in runs, the others by rows."""
+    inner, axis = 1, len(shape)
+    while axis and inner * shape[axis - 1] <= _VECTOR:
+        axis -= 1
+        inner *= shape[axis]
+    last = [(a, s, s + n) for a, s, n in zip(axes[axis:], starts[axis:], shape[axis:], strict=True)]
+    if not axis or inner >= 512:
+        rows = words.reshape(-1, inner)
+        return _sum(_contract(rows, lane, last), _product(lane, axes[:axis], starts[:axis], shape[:axis]))
+    axis -= 1  # a long axis: cut where its keys' low factors come round, so that they are made once
+    matrix = words.reshape(-1, shape[axis] * inner)
+    run = 1 << (max(1, _VECTOR // inner).bit_length() - 1)
+    rows, at, stop = np.zeros(len(matrix), np.uint64), starts[axis], starts[axis] + shape[axis]
+    while at < stop:
+        end = min(stop, (at // run + 1) * run)
+        part = matrix[:, (at - starts[axis]) * inner : (end - starts[axis]) * inner]
+        rows += _contract(part, lane, [(axes[axis], at, end), *last])
+        at = end
+    return _sum(rows, _product(lane, axes[:axis], starts[:axis], shape[:axis]))
+
+
+def _contract(rows: Any, lane: int, ranges: list[tuple[int, int, int]]) -> Keys:
+    """Each row's words times the keys of the last axes, summed."""
+    low, high = [], 1
+    for axis, start, stop in ranges:
+        if start // _LOW == (stop - 1) // _LOW:
+            high = high * _key(lane, 2 * axis + 1, start // _LOW) & _MASK
+            start, stop = start % _LOW, start % _LOW + stop - start
+            low.append((axis, start, stop, True))
+        else:
+            low.append((axis, start, stop, False))
+    found: Keys = np.einsum("ij,j->i", rows, _vector(lane, tuple(low)), dtype=np.uint64)
+    return found * np.uint64(high)
+
+
+@lru_cache(maxsize=128)
+def _vector(lane: int, ranges: tuple[tuple[int, int, int, bool], ...]) -> Keys:
+    """Products of the keys of several axes' ranges, in C order; of low factors alone where so marked."""
+    out = np.ones(1, np.uint64)
+    for axis, start, stop, low in ranges:
+        keys = _low_keys(lane, axis)[start:stop] if low else _keys(lane, axis, start, stop)
+        out = np.multiply.outer(out, keys).reshape(-1)
+    return out
+
+
+def _product(lane: int, axes: tuple[int, ...], starts: tuple[int, ...], shape: tuple[int, ...]) -> Keys:
+    out = np.ones(1, np.uint64)
+    for axis, start, length in zip(axes, starts, shape, strict=True):
+        out = np.multiply.outer(out, _keys(lane, axis, start, start + length)).reshape(-1)
+    return out
+
+
+def _sum(rows: Keys, keys: Keys) -> int:
+    return int(np.einsum("i,i->", rows, keys))
+
+
+def _keys(lane: int, axis: int, start: int, stop: int) -> Keys:
+    """The keys of a range of an axis's indices."""
+    index = np.arange(start, stop, dtype=np.uint64)
+    high = _mixed(lane, 2 * axis + 1, index // np.uint64(_LOW))
+    keys: Keys = _low_keys(lane, axis)[index % np.uint64(_LOW)] * high
+    return keys
+
+
+@lru_cache(maxsize=16)
+def _low_keys(lane: int, axis: int) -> Keys:
+    return _mixed(lane, 2 * axis, np.arange(_LOW, dtype=np.uint64))
+
+
+@lru_cache(maxsize=4096)
+def _key(lane: int, stream: int, index: int) -> int:
+    return int(_mixed(lane, stream, np.array([index], np.uint64))[0])
+
+
+def _mixed(lane: int, stream: int, index: Keys) -> Keys:
+    """splitmix64 of indices, made odd."""
+    x = index + np.uint64((128 * lane + stream) << 48) + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return (x ^ (x >> np.uint64(31))) | np.uint64(1)
