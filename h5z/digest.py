@@ -29,7 +29,8 @@ from h5z.grid import Region
 _LANES = (0, 1)
 _LOW = 1 << 16  # indices whose keys differ in their low factor alone
 _WORD_AXIS = 62
-_VECTOR = 1 << 16  # keys in one vector at most
+_VECTOR = 1 << 14  # keys in one vector at most, but for slices of the low factors, which are views
+_ENOUGH = 1 << 10  # keys in a vector that make numpy's overhead small; a sixteenth is bearable
 _MASK = (1 << 64) - 1
 
 Keys = npt.NDArray[np.uint64]
@@ -126,16 +127,16 @@ def _hashed(values: Any) -> Any:
 def _lane(lane: int, words: Any, shape: tuple[int, ...], starts: tuple[int, ...], axes: tuple[int, ...]) -> int:
     """Sum words times keys: the last axes at once by one vector, the axis before them in runs, the others by rows."""
     inner, axis = 1, len(shape)
-    while axis and inner * shape[axis - 1] <= _VECTOR:
+    while axis and inner < _ENOUGH and inner * shape[axis - 1] <= _VECTOR:
         axis -= 1
         inner *= shape[axis]
     last = [(a, s, s + n) for a, s, n in zip(axes[axis:], starts[axis:], shape[axis:], strict=True)]
-    if not axis or inner >= 512:
+    if not axis or inner >= _ENOUGH >> 4:
         rows = words.reshape(-1, inner)
         return _sum(_contract(rows, lane, last), _product(lane, axes[:axis], starts[:axis], shape[:axis]))
     axis -= 1  # a long axis: cut where its keys' low factors come round, so that they are made once
     matrix = words.reshape(-1, shape[axis] * inner)
-    run = 1 << (max(1, _VECTOR // inner).bit_length() - 1)
+    run = _LOW if inner == 1 else 1 << (max(1, _VECTOR // inner).bit_length() - 1)
     rows, at, stop = np.zeros(len(matrix), np.uint64), starts[axis], starts[axis] + shape[axis]
     while at < stop:
         end = min(stop, (at // run + 1) * run)
@@ -149,24 +150,26 @@ def _contract(rows: Any, lane: int, ranges: list[tuple[int, int, int]]) -> Keys:
     """Each row's words times the keys of the last axes, summed."""
     low, high = [], 1
     for axis, start, stop in ranges:
-        if start // _LOW == (stop - 1) // _LOW:
+        together = start // _LOW == (stop - 1) // _LOW
+        if together:
             high = high * _key(lane, 2 * axis + 1, start // _LOW) & _MASK
             start, stop = start % _LOW, start % _LOW + stop - start
-            low.append((axis, start, stop, True))
+        if together and stop - start == 1:
+            high = high * _key(lane, 2 * axis, start) & _MASK
         else:
-            low.append((axis, start, stop, False))
+            low.append((axis, start, stop, together))
     found: Keys = np.einsum("ij,j->i", rows, _vector(lane, tuple(low)), dtype=np.uint64)
     return found * np.uint64(high)
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=64)
 def _vector(lane: int, ranges: tuple[tuple[int, int, int, bool], ...]) -> Keys:
     """Products of the keys of several axes' ranges, in C order; of low factors alone where so marked."""
-    out = np.ones(1, np.uint64)
+    out: Keys | None = None
     for axis, start, stop, low in ranges:
         keys = _low_keys(lane, axis)[start:stop] if low else _keys(lane, axis, start, stop)
-        out = np.multiply.outer(out, keys).reshape(-1)
-    return out
+        out = keys if out is None else np.multiply.outer(out, keys).reshape(-1)
+    return np.ones(1, np.uint64) if out is None else out
 
 
 def _product(lane: int, axes: tuple[int, ...], starts: tuple[int, ...], shape: tuple[int, ...]) -> Keys:
