@@ -31,18 +31,17 @@ def structure(made: Plan, place: Target, *, finished: bool) -> tuple[list[Differ
             continue
         raw = place.get(key)
         path = "/" + key.rpartition("/")[0]
-        try:
-            document = None if raw is None else json.loads(raw)
-        except ValueError as error:
-            differences.append(Difference(path, "metadata", "a JSON document", one_line(error)))
-            continue
-        if document is None:
+        if raw is None:
             differences.append(Difference(path, "metadata", "a document", "none"))
             continue
-        record = document.get("attributes", document).get("h5z")
-        if isinstance(record, dict) and "digest" in record:
-            digests[path] = Digest.parse(str(record["digest"]))
-        differences += _document(path, expected, without_outcome(document))
+        try:
+            document, digest = without_outcome(key, json.loads(raw))
+        except (ValueError, AttributeError) as error:
+            differences.append(Difference(path, "metadata", "a document of h5z", one_line(error)))
+            continue
+        if digest is not None:
+            digests[path] = digest
+        differences += _document(path, expected, document)
     return differences, digests
 
 

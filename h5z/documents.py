@@ -61,15 +61,18 @@ def plan_documents(plan: Plan, outcome: Outcome | None = None) -> Documents:
     return out
 
 
-def without_outcome(document: dict[str, Json]) -> dict[str, Json]:
-    """A document as it is planned, before anything is known of the data."""
-    bare = {key: value for key, value in document.items() if key != "consolidated_metadata"}
-    place = cast(dict[str, Json], bare.get("attributes", bare))
-    record = place.get("h5z")
-    if isinstance(record, dict):
-        kept = {key: value for key, value in record.items() if key not in ("checksums", "digest", "verified")}
-        place = {**{key: value for key, value in place.items() if key != "h5z"}, **({"h5z": kept} if kept else {})}
-    return {**bare, "attributes": place} if "attributes" in bare else place
+def without_outcome(key: str, document: dict[str, Json]) -> tuple[dict[str, Json], Digest | None]:
+    """A document as it is planned, before anything is known of the data; and the digest that it carries."""
+    name = key.rpartition("/")[2]
+    bare = {key: value for key, value in document.items() if key != "consolidated_metadata" or name != "zarr.json"}
+    attributes = bare if name == ".zattrs" else bare.get("attributes") if name == "zarr.json" else None
+    record = attributes.get("h5z") if isinstance(attributes, dict) else None
+    if not isinstance(attributes, dict) or not isinstance(record, dict):
+        return bare, None
+    kept = {key: value for key, value in record.items() if key not in ("checksums", "digest", "verified")}
+    attributes = {**{key: value for key, value in attributes.items() if key != "h5z"}, **({"h5z": kept} if kept else {})}
+    digest = Digest.parse(str(record["digest"])) if "digest" in record else None
+    return (attributes if name == ".zattrs" else {**bare, "attributes": attributes}), digest
 
 
 def _add(out: Documents, path: str, document: dict[str, Json], attributes: dict[str, Json], zarr_format: int) -> None:

@@ -82,9 +82,18 @@ class UnitReader:
         self.held.clear()
         if data is not None:
             self.held[key] = default_buffer_prototype().buffer.from_bytes(data)
-        values = np.asarray(self.array[region])
+        values = _whole_array(self.array[region], self.array.dtype)
         stored = Stored() if data is None else checksum(index, data)
         return values, replace(stored, digest=digest(values, region))
+
+
+def _whole_array(values: Any, dtype: Any) -> Any:
+    """What zarr reads, as an array: of a scalar it gives text and bytes bare, of which numpy would make fixed lengths."""
+    if isinstance(values, np.ndarray) or dtype.kind not in "OT":
+        return np.asarray(values)
+    out = np.empty((), object)
+    out[()] = values
+    return out
 
 
 @dataclass(frozen=True)
