@@ -1,12 +1,13 @@
 """A digest of an array's values that no chunking, codec or byte order changes, and that anybody can compute again.
 
-Cut each element's bytes, little-endian, into 32-bit words, the last one filled up with zero bytes. With *k* the splitmix64
-generator's output (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014) made odd,
-``k(n) = splitmix64(n) | 1``, let the key of index *i* on axis *a* be ``key(a, i) = k(2⁴⁸·(128·l + 2·a) + i mod 2¹⁶) ·
-k(2⁴⁸·(128·l + 2·a + 1) + i div 2¹⁶)``, and that of the word *w* of an element ``key(62, w)``. The digest is, for each of the
-lanes l = 0 and l = 1, the sum over all words of the word times the keys of its element's indices and of its place in the element,
-modulo 2⁶⁴; written as 32 hexadecimal digits, lane 0 first. Of text and bytes of variable length the words are the two of each
-element's BLAKE2b of 8 bytes (of text, its UTF-8), and none where it is empty.
+Cut each element's bytes, little-endian, into 32-bit words, the last one filled up with zero bytes; of elements of one or two
+bytes, four or two neighbours on the last axis make one word, of which the first has an index divisible by four or two, and which
+has that index divided by them. With *k* the splitmix64 generator's output (Steele, Lea and Flood, "Fast splittable pseudorandom
+number generators", 2014) made odd, ``k(n) = splitmix64(n) | 1``, let the key of index *i* on axis *a* be
+``key(a, i) = k(2⁴⁸·(128·l + 2·a) + i mod 2¹⁶) · k(2⁴⁸·(128·l + 2·a + 1) + i div 2¹⁶)``, and that of an element's word *w*
+``key(62, w)``. The digest is, for each of the lanes l = 0 and l = 1, the sum over all words of the word times the keys of its
+indices and of its place in the element, modulo 2⁶⁴; written as 32 hexadecimal digits, lane 0 first. Of text and bytes of variable
+length the words are the two of each element's BLAKE2b of 8 bytes (of text, its UTF-8), and none where it is empty.
 
 It is a multilinear hash (Lemire and Kaser, "Strongly universal string hashing is fast", 2014) whose keys are products, so that
 the digests of disjoint regions add up to that of the whole. Any change of a single word changes it; others go unseen with a
@@ -19,7 +20,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -82,27 +83,40 @@ def digest(values: Any, region: Region) -> Digest:
     values = np.asarray(values)
     if not values.size or not values.dtype.itemsize:
         return Digest()
-    words = _words(values)
-    starts = (*(s.start for s in region), 0)
+    starts = [s.start for s in region]
+    words = _hashed(values) if values.dtype.kind in "OT" else _words(_little(values), starts)
     axes = (*range(values.ndim), _WORD_AXIS)
-    shape = (*values.shape, words.size // values.size)
-    return Digest((_lane(0, words, shape, starts, axes), _lane(1, words, shape, starts, axes)))
+    lanes = (_lane(lane, words.reshape(-1), words.shape, (*starts, 0), axes) for lane in _LANES)
+    return Digest(cast(tuple[int, int], tuple(lanes)))
 
 
-def _words(values: Any) -> Any:
-    """The elements' words, in C order: unsigned integers of 1, 2 or 4 bytes."""
-    if values.dtype.kind in "OT":
-        return _hashed(values)
-    values = _little(values)
+def _words(values: Any, starts: list[int]) -> Any:
+    """The elements' words, by index and place in the element; neighbours that share a word put the last start in words."""
     itemsize = values.dtype.itemsize
-    if itemsize in (1, 2):
-        return values.reshape(-1).view(f"<u{itemsize}")
-    flat = values.reshape(-1).view(np.uint8)
-    if itemsize % 4:
-        padded = np.zeros((values.size, -(-itemsize // 4) * 4), np.uint8)
-        padded[:, :itemsize] = flat.reshape(values.size, itemsize)
-        flat = padded.reshape(-1)
-    return flat.view("<u4")
+    data = values.reshape(*values.shape, 1).view(np.uint8)
+    if itemsize in (1, 2) and starts:
+        together = 4 // itemsize
+        before = starts[-1] % together
+        starts[-1] //= together
+        row = data.reshape(*values.shape[:-1], -1)
+        data = _filled(row, before * itemsize)
+        return data.view("<u4").reshape(*data.shape[:-1], -1, 1)
+    return _filled(data, 0).view("<u4")
+
+
+def _filled(data: Any, before: int) -> Any:
+    """Bytes with zeros before the last axis and after it, up to whole words."""
+    length = data.shape[-1]
+    whole = -(-(before + length) // 4) * 4
+    if whole == length:
+        return data
+    out = np.zeros((*data.shape[:-1], whole), np.uint8)
+    if length < 16:
+        for i in range(length):
+            out[..., before + i] = data[..., i]
+    else:
+        out[..., before : before + length] = data
+    return out
 
 
 def _little(values: Any) -> Any:
@@ -121,7 +135,7 @@ def _hashed(values: Any) -> Any:
         data = item.encode("utf-8", "surrogatepass") if isinstance(item, str) else bytes(item)
         return hashlib.blake2b(data, digest_size=8).digest() if data else bytes(8)
 
-    return np.frombuffer(b"".join(map(one, values.flat)), "<u4")
+    return np.frombuffer(b"".join(map(one, values.flat)), "<u4").reshape(*values.shape, 2)
 
 
 def _lane(lane: int, words: Any, shape: tuple[int, ...], starts: tuple[int, ...], axes: tuple[int, ...]) -> int:

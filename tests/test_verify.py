@@ -41,14 +41,19 @@ def key(lane: int, axis: int, index: int) -> int:
 def by_the_book(values: Any, start: tuple[int, ...]) -> str:
     """The digest as its definition reads, element by element."""
     lanes = [0, 0]
+    size = values.dtype.itemsize
     for index in np.ndindex(values.shape):
         data = values[index].tobytes()
+        index = tuple(i + s for i, s in zip(index, start, strict=True))
+        if size in (1, 2) and index:  # neighbours share a word
+            data = bytes(index[-1] % (4 // size) * size) + data
+            index = (*index[:-1], index[-1] // (4 // size))
         data += bytes(-len(data) % 4)
         for word, number in enumerate(struct.unpack(f"<{len(data) // 4}I", data)):
             for lane in (0, 1):
                 weight = key(lane, 62, word)
-                for axis, (i, s) in enumerate(zip(index, start, strict=True)):
-                    weight = weight * key(lane, axis, i + s) & MASK
+                for axis, i in enumerate(index):
+                    weight = weight * key(lane, axis, i) & MASK
                 lanes[lane] = (lanes[lane] + number * weight) & MASK
     return "".join(f"{lane:016x}" for lane in lanes)
 
