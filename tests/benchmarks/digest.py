@@ -40,25 +40,29 @@ def write(path: Path, dtype: str, nbytes: int) -> None:
             data[row] = walk.astype(dt) if dt.kind == "u" else (walk / 7).astype(dt)
 
 
+class Stopwatch:
+    """Calls a function, and adds up the CPU seconds that it takes."""
+
+    def __init__(self, function: Any) -> None:
+        self.function, self.seconds = function, 0.0
+
+    def __call__(self, *arguments: Any) -> Any:
+        start = time.process_time()
+        found = self.function(*arguments)
+        self.seconds += time.process_time() - start
+        return found
+
+
 def measure(path: Path, folder: Path, rounds: int) -> tuple[float, float]:
     """Medians of the conversion's CPU seconds and of the digest's."""
     whole, part = [], []
-    for round_ in range(rounds):
-        spent = 0.0
-
-        def timed(values: Any, region: Any) -> Any:
-            nonlocal spent
+    for number in range(rounds):
+        watch = Stopwatch(units.digest)
+        with patch.object(units, "digest", watch):
             start = time.process_time()
-            found = original(values, region)
-            spent += time.process_time() - start
-            return found
-
-        original = units.digest
-        with patch.object(units, "digest", timed):
-            start = time.process_time()
-            h5z.convert(path, folder / f"{path.stem}-{round_}.zarr", codec="blosc-zstd:1", chunks="source", scheduler="sync")
+            h5z.convert(path, folder / f"{path.stem}-{number}.zarr", codec="blosc-zstd:1", chunks="source", scheduler="sync")
             whole.append(time.process_time() - start)
-        part.append(spent)
+        part.append(watch.seconds)
     return statistics.median(whole), statistics.median(part)
 
 
