@@ -1,7 +1,7 @@
 """What the digest of values costs: its share of a conversion's CPU time, in one thread of one process.
 
-``python -m tests.benchmarks.digest [--size 256MiB] [--rounds 5]`` converts the rows that each kind of number makes (shuffle and gzip
-to Blosc-zstd), and prints the CPU seconds of each conversion and of the digest in it.
+``python -m tests.benchmarks.digest [--size 256MiB] [--rounds 5]`` converts rows of each kind of number (shuffle and gzip to
+Blosc-zstd), and prints the CPU seconds of each conversion and of the digest in it.
 """
 
 from __future__ import annotations
