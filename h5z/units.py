@@ -79,10 +79,10 @@ class UnitReader:
         """A unit's values, cut at the array's end, and what is stored of it."""
         key, region = self.array.metadata.encode_chunk_key(index), self.grid.region(index)
         data = self.target.get(f"{self.place}/{key}")
-        self.held.clear()
         if data is not None:
             self.held[key] = default_buffer_prototype().buffer.from_bytes(data)
         values = _whole_array(self.array[region], self.array.dtype)
+        self.held.clear()
         stored = Stored() if data is None else checksum(index, data)
         return values, replace(stored, digest=digest(values, region))
 

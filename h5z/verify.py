@@ -249,10 +249,11 @@ def _target_digests(pieces: tuple[tuple[None, TargetArray, Region], ...]) -> tup
     from h5z.units import Stored
 
     results: list[Any] = []
-    readers: dict[str, Any] = {}
+    last: tuple[TargetArray | None, Any] = None, None
     for _, written, region in pieces:
         array = written.plan
-        reader = readers.get(array.path) or readers.setdefault(array.path, written.reader())
+        reader = last[1] if last[0] is written else written.reader()
+        last = written, reader
         index = tuple(s.start // n for s, n in zip(region, array.unit, strict=True))
         try:
             results.append((array.path, reader.read(index)[1], None))
