@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from h5z.credentials import separate
 from h5z.digest import Digest
 from h5z.errors import PlanError, TargetError
 from h5z.files import forget, open_file
@@ -80,8 +81,9 @@ def verify(
             raise PlanError(f"{alone.name}: a repair needs the source, found none")
         return audit(alone, level, scheduler, progress)
     place = Target.of(target, storage_options)
-    open_file(os.fspath(source), source_options).close()
-    made = _plan_again(os.fspath(source), place, target, source_options, isolated=isolated)
+    source, source_options = separate(os.fspath(source), source_options)
+    open_file(source, source_options).close()
+    made = _plan_again(source, place, target, source_options, isolated=isolated)
     notes: tuple[str, ...] = ()
     try:
         with watching(progress, made.nbytes * (2 if level == "full" else 1)) as advance:
