@@ -10,15 +10,17 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from h5z.credentials import separate
+from h5z.credentials import separate, shown
 from h5z.digest import Digest
 from h5z.errors import PlanError, TargetError
 from h5z.files import forget, open_file
 from h5z.grid import ChunkGrid, Region, region_shape
+from h5z.heartbeat import beat
+from h5z.isolation import can_isolate, run_isolated
 from h5z.plan import ArrayPlan, Plan
 from h5z.policy import Policy
 from h5z.report import Difference, Report
-from h5z.scheduling import Job, run, watching
+from h5z.scheduling import Job, run, telling, watching
 from h5z.source import SourceArray
 
 if TYPE_CHECKING:
@@ -42,6 +44,8 @@ def verify(
     storage_options: dict[str, Any] | None = None,
     source_options: dict[str, Any] | None = None,
     isolated: bool = False,
+    timeout: float | None = None,
+    memory_limit: int | None = None,
 ) -> Report:
     """Compare a finished target with its source, or with what it says of itself.
 
@@ -55,6 +59,8 @@ def verify(
         it and the target as zarr decodes it are digested, each chunk once, and where the digests differ compared bit for bit.
     repair : bool
         Write anew what differs, from the source, and look again.
+    isolated, timeout, memory_limit
+        As for `h5z.convert`.
 
     Returns
     -------
@@ -72,6 +78,14 @@ def verify(
 
     if level not in LEVELS:
         raise PlanError(f"level: expected one of {', '.join(map(repr, LEVELS))}, found {level!r}")
+    limits: dict[str, Any] = {"timeout": timeout, "memory_limit": memory_limit}
+    if isolated and source is not None and target is not None and can_isolate(target, scheduler):
+        given = {"level": level, "repair": repair, "scheduler": scheduler}
+        given |= {"storage_options": storage_options, "source_options": source_options}
+        with telling(progress) as tell:
+            subject = shown(os.fspath(source))
+            answer = run_isolated(verify, source, target, subject=subject, progress=tell, **limits, **given)
+        return Report.from_dict(answer)
     start = time.perf_counter()
     if source is None or target is None:
         from h5z.audit import audit
@@ -83,7 +97,7 @@ def verify(
     place = Target.of(target, storage_options)
     source, source_options = separate(os.fspath(source), source_options)
     open_file(source, source_options).close()
-    made = _plan_again(source, place, target, source_options, isolated=isolated)
+    made = _plan_again(source, place, target, source_options, isolated=isolated, **limits)
     notes: tuple[str, ...] = ()
     try:
         with watching(progress, made.nbytes * (2 if level == "full" else 1)) as advance:
@@ -99,7 +113,7 @@ def verify(
     return replace(found, notes=(*found.notes, *notes))
 
 
-def _plan_again(source: str, place: Target, target: Any, source_options: dict[str, Any] | None, *, isolated: bool) -> Plan:
+def _plan_again(source: str, place: Target, target: Any, source_options: dict[str, Any] | None, **limits: Any) -> Plan:
     """The plan that a finished target's policy makes of the source today."""
     from h5z.convert import plan
 
@@ -111,7 +125,7 @@ def _plan_again(source: str, place: Target, target: Any, source_options: dict[st
     if not isinstance(record, dict) or "policy" not in record:
         raise TargetError(f"{place.name}: expected a target of h5z, found a Zarr hierarchy without its record")
     policy = Policy.from_dict(record["policy"])
-    return plan(source, target, policy=policy, storage_options=source_options, isolated=isolated)
+    return plan(source, target, policy=policy, storage_options=source_options, **limits)
 
 
 def account(made: Plan, place: Target, status: str, start: float, **rest: Any) -> Report:
@@ -237,13 +251,21 @@ def region_nbytes(array: ArrayPlan, region: Region) -> int:
 def _differences(pieces: tuple[tuple[SourceArray, TargetArray, Region], ...]) -> list[Difference]:
     from h5z.compare import compare
 
-    return [found for piece in pieces if (found := compare(*piece)) is not None]
+    found = []
+    for piece in pieces:
+        beat()
+        found.append(compare(*piece))
+    return [difference for difference in found if difference is not None]
 
 
 def _source_digests(pieces: tuple[tuple[SourceArray, TargetArray, Region], ...]) -> tuple[str, list[Any]]:
     from h5z.digest import digest
 
-    return "source", [(written.plan.path, digest(source.read(region), region), None) for source, written, region in pieces]
+    results: list[Any] = []
+    for source, written, region in pieces:
+        beat()
+        results.append((written.plan.path, digest(source.read(region), region), None))
+    return "source", results
 
 
 def _target_digests(pieces: tuple[tuple[None, TargetArray, Region], ...]) -> tuple[str, list[Any]]:
@@ -253,6 +275,7 @@ def _target_digests(pieces: tuple[tuple[None, TargetArray, Region], ...]) -> tup
     results: list[Any] = []
     last: tuple[TargetArray | None, Any] = None, None
     for _, written, region in pieces:
+        beat()
         array = written.plan
         reader = last[1] if last[0] is written else written.reader()
         last = written, reader
