@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from h5z.credentials import separate, shown
@@ -101,7 +102,9 @@ def verify(
     notes: tuple[str, ...] = ()
     try:
         with watching(progress, made.nbytes * (2 if level == "full" else 1)) as advance:
-            differences, checked, _ = check(made, place, level, scheduler, advance, source_options, finished=True)
+            differences, checked, _ = check(
+                made, place, level, scheduler, advance, source_options, finished=True, timeout=timeout
+            )
             if repair and differences:
                 from h5z.repair import repair_target
 
@@ -155,6 +158,7 @@ def check(
     source_options: dict[str, Any] | None = None,
     *,
     finished: bool = False,
+    timeout: float | None = None,
 ) -> tuple[tuple[Difference, ...], int, dict[str, Digest]]:
     """Compare a target's arrays with the plan's source; of a finished target also its metadata with the plan.
 
@@ -171,6 +175,7 @@ def check(
     from h5z.convert import source_array
     from h5z.units import Stored, TargetArray
 
+    work = partial(run, scheduler=scheduler, workers=made.workers, advance=advance, subject=made.source, timeout=timeout)
     found, digests = structure(made, place, finished=True) if finished else ([], {})
     broken = {difference.path for difference in found}
     pairs = [
@@ -180,10 +185,10 @@ def check(
     ]
     if level != "full":
         samples = [(source, written, region) for source, written in pairs for region in _sampled(written.plan)]
-        results = run(((_differences, (group,), nbytes) for group, nbytes in _grouped(samples)), scheduler, made.workers, advance)
+        results = work((_differences, (group,), nbytes) for group, nbytes in _grouped(samples))
         first = {item.path: item for group in reversed(results) for item in reversed(group)}
         return (*found, *first.values()), sum(region_nbytes(written.plan, region) for _, written, region in samples), {}
-    of_source, of_target = _both_sides(made, pairs, scheduler, advance)
+    of_source, of_target = _both_sides(pairs, work)
     sums, written_digests = recorded(place, finished)
     digests |= written_digests
     same = {}
@@ -204,7 +209,7 @@ def check(
     return tuple(found), sum(written.plan.nbytes for _, written in pairs), same
 
 
-def _both_sides(made: Plan, pairs: list[tuple[SourceArray, TargetArray]], scheduler: Any, advance: Callable[[int], None]) -> Any:
+def _both_sides(pairs: list[tuple[SourceArray, TargetArray]], work: Callable[[list[Job]], list[Any]]) -> Any:
     """What each side holds, by path: the source's digests; and what is stored, or the first unit that cannot be read."""
     from h5z.units import Stored
 
@@ -214,7 +219,7 @@ def _both_sides(made: Plan, pairs: list[tuple[SourceArray, TargetArray]], schedu
     jobs += [(_target_digests, (piece,), nbytes) for piece, nbytes in _grouped(units)]
     of_source: dict[str, Digest] = {}
     of_target: dict[str, Any] = {}
-    for side, results in run(jobs, scheduler, made.workers, advance):
+    for side, results in work(jobs):
         for path, result, difference in results:
             if side == "source":
                 of_source[path] = of_source.get(path, Digest()) + result
