@@ -174,9 +174,9 @@ def test_a_rerun_with_more_workers_keeps_to_the_memory(tmp_path: Path, monkeypat
     module, used = importlib.import_module("h5z.convert"), []
     true = module.run
 
-    def run(jobs: Any, scheduler: Any, workers: int, *rest: Any) -> Any:
+    def run(jobs: Any, scheduler: Any, workers: int, *rest: Any, **named: Any) -> Any:
         used.append(workers)
-        return true(jobs, scheduler, workers, *rest)
+        return true(jobs, scheduler, workers, *rest, **named)
 
     monkeypatch.setattr(module, "run", run)
     h5z.convert(tmp_path / "in.h5", target, chunks=(10, 500), memory=memory, workers=16)
