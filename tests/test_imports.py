@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     {"errors", "credentials", "heartbeat", "machine"},
     {"nodes", "grid", "names"},
-    {"dtypes", "attributes", "codecs", "filters", "digest"},
+    {"dtypes", "attributes", "codecs", "filters", "digest", "bitshuffle", "frames", "scaleoffset"},
     {"direct", "files", "references", "roots", "source", "dimensions", "policy", "report"},
     {"scan", "measure", "isolation", "plan", "chunking", "records", "planner", "scheduling"},
     {"documents", "target", "units", "staging"},
