@@ -179,7 +179,8 @@ class TargetArray:
     @cached_property
     def _encode(self) -> Any:
         """What encodes a unit without zarr's own pipeline, where codecs alone do it."""
-        return None if self.plan.shards or self.plan.is_text else encoder(self.plan.codecs)
+        text = {"string": "vlen-utf8", "bytes": "vlen-bytes"}.get(self.plan.dtype) if self.plan.is_text else None
+        return None if self.plan.shards else encoder(self.plan.codecs, text)
 
     def _by_zarr(self, unit: Region, values: Any) -> bytes:
         """A unit's bytes as zarr's own pipeline makes them."""
