@@ -162,8 +162,8 @@ def forget(name: str) -> None:
     files.forget(name)
 
 
-def open_dataset(file: h5py.File, path: str, roots: Roots) -> Any:
-    """Open a dataset, if nothing that it reads lies outside the roots; its external files are looked for beside its own file.
+def open_dataset(file: h5py.File, path: str, roots: Roots | None = None) -> Any:
+    """Open a dataset, if all that it reads lies inside the roots (its file's folder); external files are looked for beside its file.
 
     Who opens such a dataset first decides where they are looked for: nobody else may hold it open.
 
@@ -172,7 +172,7 @@ def open_dataset(file: h5py.File, path: str, roots: Roots) -> Any:
     SourceError
         If it leads outside the roots.
     """
-    did, where = _open_inside(file, path, roots)
+    did, where = _open_inside(file, path, roots or Roots(file.filename))
     plist = did.get_create_plist()
     if any(plist.get_filter(i)[0] not in BUILTIN for i in range(plist.get_nfilters())):
         load_plugins()
