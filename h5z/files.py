@@ -163,7 +163,9 @@ def forget(name: str) -> None:
 
 
 def open_dataset(file: h5py.File, path: str, roots: Roots | None = None) -> Any:
-    """Open a dataset, if all that it reads lies inside the roots (its file's folder); external files are looked for beside its file.
+    """Open a dataset, if nothing that it reads lies outside the roots: by default, its file's folder.
+
+    Its external files are looked for in that folder.
 
     Who opens such a dataset first decides where they are looked for: nobody else may hold it open.
 
