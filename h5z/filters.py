@@ -6,7 +6,6 @@ Sources: the HDF5 filter registry and the filters' own formats (deflate: RFC 195
 
 from __future__ import annotations
 
-import bz2
 import struct
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -15,12 +14,13 @@ from typing import Any
 
 import numcodecs
 from h5py import h5z
-from isal import isal_zlib
 from numcodecs import blosc
 
 from h5z import bitshuffle, frames, scaleoffset
+from h5z.bounded import bunzip2, inflate, unblosc, unlz4, unzstd
 from h5z.errors import one_line
 
+_SLACK = 1 << 16  # what a filter may add to a chunk, beyond doubling it, before the next one encodes it
 BUILTIN = range(1, 7)  # libhdf5's own filters
 Filter = tuple[int, str, int, tuple[int, ...]]
 Decoder = Callable[[Any, "int | None", Sequence[int]], Any]
@@ -51,7 +51,10 @@ def decodable(filters: Sequence[Filter]) -> bool:
     >>> decodable([(2, "shuffle", 0, (4,)), (1, "deflate", 0, (6,))]), decodable([(32013, "zfp", 0, ())])
     (True, False)
     """
-    return all(number in _DECODERS and _known(number, options) and at_hand(number) for number, _, _, options in filters)
+    return all(
+        (number in _DECODERS or number in _BOUNDED) and _known(number, options) and at_hand(number)
+        for number, _, _, options in filters
+    )
 
 
 def _known(number: int, options: Sequence[int]) -> bool:
@@ -73,7 +76,7 @@ def _known(number: int, options: Sequence[int]) -> bool:
 @cache
 def at_hand(number: int) -> bool:
     """Whether what decodes a filter here, past libhdf5, is installed."""
-    if number not in _DECODERS:
+    if number not in _DECODERS and number not in _BOUNDED:
         return False
     try:
         import imagecodecs
@@ -120,7 +123,10 @@ def decode(stored: Any, filters: Sequence[Filter], mask: int, nbytes: int) -> An
         try:
             if not memoryview(stored).nbytes:
                 raise ValueError("it is empty")
-            stored = _DECODERS[number](stored, wanted, options)
+            if number in _BOUNDED:
+                stored = _BOUNDED[number](stored, 2 * nbytes + _SLACK if wanted is None else wanted)
+            else:
+                stored = _DECODERS[number](stored, wanted, options)
         except frames.UnusualError:
             raise
         except Exception as error:  # each library has errors of its own
@@ -143,10 +149,6 @@ def _sizes(filters: Sequence[Filter], nbytes: int) -> list[int | None]:
     return out
 
 
-def _deflate(stored: Any, nbytes: int | None, _: Sequence[int]) -> Any:
-    return isal_zlib.decompress(stored, bufsize=(nbytes or len(stored)) + 4)
-
-
 def _shuffle(stored: Any, _: int | None, options: Sequence[int]) -> Any:
     data, itemsize = memoryview(stored).cast("B"), options[0]
     whole = len(data) // itemsize * itemsize if itemsize else 0
@@ -167,35 +169,6 @@ def _fletcher32(stored: Any, _: int | None, __: Sequence[int]) -> Any:
     return memoryview(data)[:-4]
 
 
-def _blosc(stored: Any, nbytes: int | None, _: Sequence[int]) -> Any:
-    """The header is checked first: c-blosc trusts it."""
-    if len(stored) < 16:
-        raise ValueError("its header is cut off")
-    total, block, encoded = struct.unpack_from("<iii", stored, 4)
-    if (
-        total < 0
-        or (nbytes is not None and total != nbytes)
-        or not 0 < block <= max(total, 1)
-        or not 16 <= encoded <= len(stored)
-    ):
-        raise ValueError(f"its header tells of {total} bytes in blocks of {block}, encoded in {encoded}")
-    return blosc.decompress(stored)
-
-
-def _lz4(stored: Any, _: int | None, __: Sequence[int]) -> Any:
-    """Big-endian total and block sizes, then blocks, each with its own length; a block that LZ4 could not shrink is plain."""
-    data = memoryview(stored).cast("B")
-    total, block = struct.unpack_from(">QI", data)
-    out, at = bytearray(), 12
-    codec = numcodecs.LZ4()
-    while len(out) < total:
-        (length,) = struct.unpack_from(">I", data, at)
-        piece, at = data[at + 4 : at + 4 + length], at + 4 + length
-        plain = min(block, total - len(out))
-        out += piece if length == plain else codec.decode(struct.pack("<I", plain) + bytes(piece))
-    return out
-
-
 def _lzf(stored: Any, nbytes: int | None, _: Sequence[int]) -> Any:
     import imagecodecs
 
@@ -214,17 +187,13 @@ def _szip(stored: Any, nbytes: int | None, options: Sequence[int]) -> Any:
 
 
 _DECODERS: dict[int, Decoder] = {
-    DEFLATE: _deflate,
     SHUFFLE: _shuffle,
     FLETCHER32: _fletcher32,
     SZIP: _szip,
     NBIT: lambda stored, _, __: stored,
     SCALEOFFSET: scaleoffset.unscale,
-    BZIP2: lambda stored, _, __: bz2.decompress(stored),
     LZF: _lzf,
-    BLOSC: _blosc,
-    LZ4: _lz4,
     BITSHUFFLE: bitshuffle.bitunshuffle,
-    ZSTD: lambda stored, _, __: numcodecs.Zstd().decode(stored),
     BLOSC2: frames.unframe,
 }
+_BOUNDED: dict[int, Callable[[Any, int], Any]] = {DEFLATE: inflate, BZIP2: bunzip2, BLOSC: unblosc, LZ4: unlz4, ZSTD: unzstd}
