@@ -14,6 +14,7 @@ from h5py import h5d, h5f, h5s
 
 from h5z.dtypes import class_of, parts, raw_layout
 from h5z.filters import Filter, decodable, decode, without_checksum
+from h5z.frames import UnusualError
 from h5z.grid import ChunkGrid, Region, intersect, region_shape, within
 from h5z.nodes import Datatype
 
@@ -146,8 +147,26 @@ class DirectReader:
     def decoded(self, number: int) -> Any:
         """A chunk's values, in the chunk's shape, by its number in C order of the grid."""
         chunks = self.grid.chunks if self.grid else ()
-        plain = decode(self.stored(number), self.filters, int(self.masks[number]), self.nbytes)
+        try:
+            plain = decode(self.stored(number), self.filters, int(self.masks[number]), self.nbytes)
+        except UnusualError:
+            return self._left_to_hdf5(number)
+        except (OSError, ValueError) as error:
+            where = ",".join(f"{s.start}:{s.stop}" for s in self._cell(number))
+            raise type(error)(f"chunk [{where}]: {error}") from None
         return np.frombuffer(plain, self.dtype.base).reshape(chunks + self.dtype.shape)
+
+    def _left_to_hdf5(self, number: int) -> Any:
+        """A whole chunk's values through libhdf5; past the array's end it holds zeros."""
+        cell = self._cell(number)
+        out = np.zeros((self.grid.chunks if self.grid else ()) + self.dtype.shape, self.dtype.base)
+        out[within(cell, cell)] = _through_hdf5(self.did, cell, self.dtype)
+        return out
+
+    def _cell(self, number: int) -> Region:
+        if self.grid is None or not self.grid.counts:
+            return ()
+        return self.grid.region(tuple(map(int, np.unravel_index(number, self.grid.counts))))
 
     def stored(self, number: int) -> bytes:
         """A chunk's bytes as they lie in the file."""

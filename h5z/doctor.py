@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
-from h5z.filters import filter_available
+from h5z.filters import NBIT, at_hand, filter_available
 
 PACKAGES = (
     "h5z",
@@ -18,6 +18,7 @@ PACKAGES = (
     "xarray",
     "prefect",
     "hdf5plugin",
+    "imagecodecs",
     "isal",
 )
 STORES = {
@@ -64,6 +65,8 @@ def examine() -> dict[str, str]:
     usable = {name: filter_available(number) for name, number in FILTERS.items()}
     out["HDF5 filters readable"] = ", ".join(name for name, found in usable.items() if found)
     out["HDF5 filters missing"] = ", ".join(name for name, found in usable.items() if not found) or "none"
+    past = (name for name, number in FILTERS.items() if at_hand(number) and number != NBIT)  # whose values have odd widths
+    out["HDF5 filters read past libhdf5"] = ", ".join(past)
     stores = {name: find_spec(module) is not None for name, module in STORES.items()}
     out["stores usable"] = ", ".join(name for name, found in stores.items() if found)
     out["stores missing"] = ", ".join(name for name, found in stores.items() if not found) or "none"

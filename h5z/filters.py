@@ -18,11 +18,17 @@ from h5py import h5z
 from isal import isal_zlib
 from numcodecs import blosc
 
+from h5z import bitshuffle, frames, scaleoffset
+from h5z.errors import one_line
+
 BUILTIN = range(1, 7)  # libhdf5's own filters
 Filter = tuple[int, str, int, tuple[int, ...]]
-Decoder = Callable[[Any, int], Any]
+Decoder = Callable[[Any, "int | None", Sequence[int]], Any]
 
-DEFLATE, SHUFFLE, FLETCHER32, BZIP2, BLOSC, LZ4, ZSTD = 1, 2, 3, 307, 32001, 32004, 32015
+DEFLATE, SHUFFLE, FLETCHER32, SZIP, NBIT, SCALEOFFSET = BUILTIN
+BZIP2, LZF, BLOSC, LZ4, BITSHUFFLE, ZSTD, BLOSC2 = 307, 32000, 32001, 32004, 32008, 32015, 32026
+# What imagecodecs decodes, by its name for each codec; without it, libhdf5 does.
+_CODECS = {SZIP: ("SZIP",), LZF: ("LZF",), BITSHUFFLE: ("BITSHUFFLE", "LZ4", "ZSTD"), BLOSC2: ("BLOSC2",)}
 
 
 @cache
@@ -42,20 +48,43 @@ def filter_available(number: int) -> bool:
 def decodable(filters: Sequence[Filter]) -> bool:
     """Whether a whole pipeline can be decoded here.
 
-    >>> decodable([(2, "shuffle", 0, (4,)), (1, "deflate", 0, (6,))]), decodable([(6, "scaleoffset", 0, ())])
+    >>> decodable([(2, "shuffle", 0, (4,)), (1, "deflate", 0, (6,))]), decodable([(32013, "zfp", 0, ())])
     (True, False)
     """
-    for number, _, _, options in filters:
-        if number not in _DECODERS or (number == SHUFFLE and not options):
-            return False
-        if number == BLOSC and blosc_name(options[6] if len(options) > 6 else 0) is None:
-            return False
-    return True
+    return all(number in _DECODERS and _known(number, options) and at_hand(number) for number, _, _, options in filters)
+
+
+def _known(number: int, options: Sequence[int]) -> bool:
+    """Whether a filter's options are such as can be decoded here."""
+    if number == BLOSC:
+        return blosc_name(options[6] if len(options) > 6 else 0) is not None
+    if number == NBIT:  # where there is nothing to pack it leaves all as it is; else values have a width of their own
+        return len(options) > 1 and options[0] == len(options) and options[1] != 0
+    test = {
+        SHUFFLE: lambda found: len(found) > 0,
+        SZIP: lambda found: len(found) == 4,
+        SCALEOFFSET: scaleoffset.known,
+        BITSHUFFLE: bitshuffle.known,
+        BLOSC2: frames.known,
+    }.get(number)
+    return test is None or test(options)
+
+
+@cache
+def at_hand(number: int) -> bool:
+    """Whether what decodes a filter here, past libhdf5, is installed."""
+    if number not in _DECODERS:
+        return False
+    try:
+        import imagecodecs
+    except ImportError:
+        return number not in _CODECS
+    return all(getattr(imagecodecs, name).available for name in _CODECS.get(number, ()))
 
 
 def without_checksum(stored: Any, filters: Sequence[Filter]) -> Any:
     """A chunk's stored bytes, checked and without their checksum, where that is the pipeline's last filter."""
-    return _fletcher32(stored, 0) if filters and filters[-1][0] == FLETCHER32 else stored
+    return _fletcher32(stored, None, ()) if filters and filters[-1][0] == FLETCHER32 else stored
 
 
 def blosc_name(code: int) -> str | None:
@@ -81,36 +110,53 @@ def decode(stored: Any, filters: Sequence[Filter], mask: int, nbytes: int) -> An
 
     Raises
     ------
+    UnusualError
+        If it may be right, but only libhdf5 can tell.
     ValueError
         If a checksum fails, or the bytes are not what the pipeline writes.
     """
-    for i in reversed(range(len(filters))):
-        if mask >> i & 1:
-            continue
-        number, name, _, options = filters[i]
+    applied = [item for i, item in enumerate(filters) if not mask >> i & 1]
+    for (number, name, _, options), wanted in reversed(list(zip(applied, _sizes(applied, nbytes), strict=True))):
         try:
-            stored = _DECODERS[number](stored, options[0] if number == SHUFFLE else nbytes)
+            if not memoryview(stored).nbytes:
+                raise ValueError("it is empty")
+            stored = _DECODERS[number](stored, wanted, options)
+        except frames.UnusualError:
+            raise
         except Exception as error:  # each library has errors of its own
-            raise ValueError(f"filter {number} ({name}) cannot decode a chunk ({error})") from None
+            raise ValueError(f"filter {number} ({name}) cannot decode a chunk ({one_line(error)})") from None
     if memoryview(stored).nbytes != nbytes:
         raise ValueError(f"expected a chunk of {nbytes} bytes, found {memoryview(stored).nbytes}")
     return stored
 
 
-def _deflate(stored: Any, nbytes: int) -> Any:
-    return isal_zlib.decompress(stored, bufsize=nbytes + 4)
+def _sizes(filters: Sequence[Filter], nbytes: int) -> list[int | None]:
+    """The bytes that each filter of a pipeline was given, where they are known before it is decoded."""
+    out: list[int | None] = []
+    size: int | None = nbytes
+    for number, _, _, _ in filters:
+        out.append(size)
+        if number == FLETCHER32:
+            size = None if size is None else size + 4
+        elif number not in (SHUFFLE, NBIT):
+            size = None
+    return out
 
 
-def _shuffle(stored: Any, itemsize: int) -> Any:
-    data = memoryview(stored).cast("B")
-    whole = len(data) // itemsize * itemsize
+def _deflate(stored: Any, nbytes: int | None, _: Sequence[int]) -> Any:
+    return isal_zlib.decompress(stored, bufsize=(nbytes or len(stored)) + 4)
+
+
+def _shuffle(stored: Any, _: int | None, options: Sequence[int]) -> Any:
+    data, itemsize = memoryview(stored).cast("B"), options[0]
+    whole = len(data) // itemsize * itemsize if itemsize else 0
     if itemsize < 2 or whole == 0:
         return data
     plain = numcodecs.Shuffle(itemsize).decode(data[:whole])
     return plain if whole == len(data) else bytes(plain) + bytes(data[whole:])
 
 
-def _fletcher32(stored: Any, _: int) -> Any:
+def _fletcher32(stored: Any, _: int | None, __: Sequence[int]) -> Any:
     """HDF5 sums 16-bit words, and takes a zero for the byte that an odd length lacks; numcodecs wants it there."""
     data = bytes(stored)
     words, found = data[:-4] + bytes(len(data) % 2), data[-4:]
@@ -121,7 +167,22 @@ def _fletcher32(stored: Any, _: int) -> Any:
     return memoryview(data)[:-4]
 
 
-def _lz4(stored: Any, _: int) -> Any:
+def _blosc(stored: Any, nbytes: int | None, _: Sequence[int]) -> Any:
+    """The header is checked first: c-blosc trusts it."""
+    if len(stored) < 16:
+        raise ValueError("its header is cut off")
+    total, block, encoded = struct.unpack_from("<iii", stored, 4)
+    if (
+        total < 0
+        or (nbytes is not None and total != nbytes)
+        or not 0 < block <= max(total, 1)
+        or not 16 <= encoded <= len(stored)
+    ):
+        raise ValueError(f"its header tells of {total} bytes in blocks of {block}, encoded in {encoded}")
+    return blosc.decompress(stored)
+
+
+def _lz4(stored: Any, _: int | None, __: Sequence[int]) -> Any:
     """Big-endian total and block sizes, then blocks, each with its own length; a block that LZ4 could not shrink is plain."""
     data = memoryview(stored).cast("B")
     total, block = struct.unpack_from(">QI", data)
@@ -135,12 +196,35 @@ def _lz4(stored: Any, _: int) -> Any:
     return out
 
 
+def _lzf(stored: Any, nbytes: int | None, _: Sequence[int]) -> Any:
+    import imagecodecs
+
+    return imagecodecs.lzf_decode(stored, out=90 * len(stored) if nbytes is None else nbytes)  # 3 bytes say at most 264
+
+
+def _szip(stored: Any, nbytes: int | None, options: Sequence[int]) -> Any:
+    """The decoded length in 4 bytes, little-endian, before what szip writes."""
+    import imagecodecs
+
+    data = memoryview(stored).cast("B")
+    (total,) = struct.unpack_from("<I", data)
+    if nbytes is not None and total != nbytes:
+        raise ValueError(f"expected {nbytes} bytes, found {total}")
+    return imagecodecs.szip_decode(bytes(data[4:]), *options, out=total)
+
+
 _DECODERS: dict[int, Decoder] = {
     DEFLATE: _deflate,
     SHUFFLE: _shuffle,
     FLETCHER32: _fletcher32,
-    BZIP2: lambda stored, _: bz2.decompress(stored),
-    BLOSC: lambda stored, _: blosc.decompress(stored),
+    SZIP: _szip,
+    NBIT: lambda stored, _, __: stored,
+    SCALEOFFSET: scaleoffset.unscale,
+    BZIP2: lambda stored, _, __: bz2.decompress(stored),
+    LZF: _lzf,
+    BLOSC: _blosc,
     LZ4: _lz4,
-    ZSTD: lambda stored, _: numcodecs.Zstd().decode(stored),
+    BITSHUFFLE: bitshuffle.bitunshuffle,
+    ZSTD: lambda stored, _, __: numcodecs.Zstd().decode(stored),
+    BLOSC2: frames.unframe,
 }

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     {"errors"},
     {"nodes", "grid", "names"},
-    {"dtypes", "attributes", "codecs", "filters"},
+    {"dtypes", "attributes", "codecs", "filters", "bitshuffle", "frames", "scaleoffset"},
     {"direct", "files", "references", "source", "dimensions", "policy", "report"},
     {"scan", "measure", "isolation", "plan", "chunking", "records", "planner", "scheduling"},
     {"documents", "target", "units", "staging"},
