@@ -188,13 +188,15 @@ def to_v2(chain: Chain) -> tuple[list[dict[str, Any]] | None, dict[str, Any] | N
     return (configs[:-1] or None, configs[-1]) if configs else (None, None)
 
 
-def encoder(chain: Sequence[dict[str, Any]]) -> Callable[[Any], Any] | None:
+def encoder(chain: Sequence[dict[str, Any]], text: str | None = None) -> Callable[[Any], Any] | None:
     r"""A function that encodes a contiguous array's bytes as Zarr's codec pipeline would; None where only that can.
+
+    Text needs the codec that makes bytes of it (`text`): ``vlen-utf8`` or ``vlen-bytes``.
 
     >>> encoder(parse("gzip:1"))(b"abc")[:2], encoder([{"name": "transpose", "configuration": {}}])
     (b'\x1f\x8b', None)
     """
-    steps: list[Callable[[Any], Any]] = []
+    steps: list[Callable[[Any], Any]] = [numcodecs.get_codec({"id": text}).encode] if text else []
     for document in chain:
         name, config = document["name"], dict(document["configuration"])
         if name not in ("zstd", "gzip", "blosc") and not name.startswith("numcodecs."):

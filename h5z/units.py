@@ -146,7 +146,8 @@ class TargetArray:
     @cached_property
     def _encode(self) -> Any:
         """What encodes a unit without zarr's own pipeline, where codecs alone do it."""
-        return None if self.plan.shards or self.plan.is_text else encoder(self.plan.codecs)
+        text = {"string": "vlen-utf8", "bytes": "vlen-bytes"}.get(self.plan.dtype) if self.plan.is_text else None
+        return None if self.plan.shards else encoder(self.plan.codecs, text)
 
     def _whole(self, values: Any) -> Any:
         """A unit's values in a whole chunk, contiguous; past the array's end it holds fill values."""
