@@ -9,9 +9,11 @@ from typing import cast
 
 import numpy as np
 
+from h5z.dtypes import variable
 from h5z.errors import PlanError
 from h5z.grid import ChunkGrid, grow
 from h5z.nodes import ArrayNode, Shape
+from h5z.payload import block_nbytes
 from h5z.plan import BLOCK_NBYTES, MIB, ArrayPlan, task_nbytes
 from h5z.policy import Policy
 
@@ -36,6 +38,8 @@ def auto_chunks(node: ArrayNode, own: Shape | None, shape: Shape, itemsize: int)
     if not shape or size == 0:
         return tuple(1 for _ in shape)
     ratio = min(1.0, max(0.05, node.storage_nbytes / size)) if node.storage_nbytes and node.filters else 1.0
+    if variable(node.dtype):
+        ratio = 1.0  # what is stored of it are places in the heap
     limit = max(1, int(min(STORED_NBYTES / ratio, LARGEST_CHUNK_NBYTES)) // itemsize)
     if own is None:
         return grow((1,) * len(shape), shape, limit)
@@ -57,6 +61,15 @@ def widen(cell: Shape, shape: Shape, limit: int) -> Shape:
         if not out or counts[axis] < 2 or 2 * math.prod(out) > limit:
             return tuple(out)
         out[axis] *= 2
+
+
+def lighter(chunks: Shape, node: ArrayNode) -> Shape:
+    """Chunks cut until the variable-length data that are read for one are no larger than the largest automatic chunk."""
+    out, own = chunks, node.shape or ()
+    while block_nbytes(node.payload, own, out) > LARGEST_CHUNK_NBYTES and math.prod(out[: len(own)]) > 1:
+        axis = next(i for i, n in enumerate(out) if n > 1)
+        out = (*out[:axis], -(-out[axis] // 2), *out[axis + 1 :])
+    return out
 
 
 def marks(counts: list[int], step: int) -> tuple[tuple[int, int], ...]:
@@ -98,6 +111,9 @@ def _blocked(array: ArrayPlan, memory: int, goal: int, wanted: str) -> ArrayPlan
     limit = max(1, room // array.itemsize)
     own = array.source_chunks + array.extra if array.source_chunks and array.source_shape and not array.ragged else None
     block = grow(array.unit, array.shape, limit, own)
+    while array.payload and block != array.unit and task_nbytes(array, block) > memory:
+        limit //= 2  # elements are larger here than they are on average
+        block = grow(array.unit, array.shape, limit, own)
     reads = amplification(array.shape, own, block) if own else 1.0
     needless = reads <= STAGED_READS if wanted == "auto" else wanted != "staged"
     if own is None or array.route != "regrid" or array.is_text or array.steps or needless or not array.nbytes:

@@ -16,6 +16,7 @@ from h5z.errors import PlanError, SourceError
 from h5z.files import forget
 from h5z.grid import Region, region_shape
 from h5z.nodes import Json, Tree
+from h5z.payload import summed
 from h5z.plan import ArrayPlan, Plan, Task
 from h5z.planner import make_plan
 from h5z.policy import Policy
@@ -185,7 +186,7 @@ def _work(
         for piece in task.pieces:
             if piece.array not in handles:
                 array = made.arrays[piece.array]
-                bare = replace(array, attributes={}, marks=())
+                bare = replace(array, attributes={}, marks=(), payload=summed(array.payload))
                 scratch = Scratch(target, bare, piece.array) if array.stage else None
                 written = TargetArray(target, bare, made.policy.zarr_format)
                 handles[piece.array] = source_array(made, array, storage_options), scratch, written

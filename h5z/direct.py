@@ -19,6 +19,7 @@ from h5z.grid import ChunkGrid, Region, intersect, region_shape, within
 from h5z.nodes import Datatype
 
 Fetch = Callable[[int, int], bytes]  # (offset, nbytes) -> bytes
+Through = Callable[[Any, Region, "np.dtype[Any]"], Any]
 _LARGEST_INDEX = 50_000_000
 _RUNS = 4096  # of contiguous bytes that one read of a region may take; beyond, libhdf5 gathers them better
 _PLAIN = frozenset({"number", "bool", "enum", "complex", "opaque", "bitfield", "time", "compound", "array", "string"})
@@ -51,8 +52,11 @@ class DirectReader:
         filters it skipped (a bit each).
     """
 
-    def __init__(self, did: Any, dtype: Datatype, fetch: Fetch, *, external: bool = False) -> None:
+    def __init__(
+        self, did: Any, dtype: Datatype, fetch: Fetch, *, external: bool = False, through: Through | None = None
+    ) -> None:
         self.fetch, self.dtype, self.external = fetch, raw_layout(dtype), external
+        self.through = through or _through_hdf5
         plist = did.get_create_plist()
         self.shape = tuple(map(int, did.shape))
         self.filters = tuple(_pipeline(plist))
@@ -101,7 +105,7 @@ class DirectReader:
             shared = intersect(cell, region)
             number = self._number(index)
             if self.offsets[number] < 0 or self._doubtful(number, cell):
-                out[within(shared, region)] = _through_hdf5(self.did, shared, self.dtype)
+                out[within(shared, region)] = self.through(self.did, shared, self.dtype)
             else:
                 out[within(shared, region)] = self.decoded(number)[within(shared, cell)]
         return out
@@ -160,7 +164,7 @@ class DirectReader:
         """A whole chunk's values through libhdf5; past the array's end it holds zeros."""
         cell = self._cell(number)
         out = np.zeros((self.grid.chunks if self.grid else ()) + self.dtype.shape, self.dtype.base)
-        out[within(cell, cell)] = _through_hdf5(self.did, cell, self.dtype)
+        out[within(cell, cell)] = self.through(self.did, cell, self.dtype)
         return out
 
     def _cell(self, number: int) -> Region:
@@ -174,14 +178,14 @@ class DirectReader:
 
     def _contiguous(self, region: Region) -> Any:
         if self.offset is None:
-            return _through_hdf5(self.did, region, self.dtype)
+            return self.through(self.did, region, self.dtype)
         shape, wanted = self.shape, region_shape(region)
         whole = len(shape)
         while whole and wanted[whole - 1] == shape[whole - 1]:
             whole -= 1
         whole = max(whole - 1, 0)  # axes before this one are walked, those from it on lie together
         if math.prod(wanted[:whole]) > _RUNS:
-            return _through_hdf5(self.did, region, self.dtype)
+            return self.through(self.did, region, self.dtype)
         itemsize = self.dtype.itemsize
         strides = [math.prod(shape[i + 1 :]) * itemsize for i in range(len(shape))]
         start = self.offset + sum(s.start * stride for s, stride in zip(region, strides, strict=True))
@@ -209,8 +213,8 @@ def _through_hdf5(did: Any, region: Region, dtype: np.dtype[Any]) -> Any:
     return out
 
 
-def direct_reader(did: Any, dtype: Datatype, fetch: Fetch) -> DirectReader | None:
-    """A reader for a dataset, or None where only libhdf5 can read it."""
+def direct_reader(did: Any, dtype: Datatype, fetch: Fetch, *, through: Through | None = None) -> DirectReader | None:
+    """A reader for a dataset, or None where only libhdf5 can read it; `through` reads what was never written, in its place."""
     plist = did.get_create_plist()
     layout = plist.get_layout()
     if layout not in (h5d.CHUNKED, h5d.CONTIGUOUS) or did.shape is None or 0 in did.shape:
@@ -218,10 +222,10 @@ def direct_reader(did: Any, dtype: Datatype, fetch: Fetch) -> DirectReader | Non
     if not is_plain(dtype) or not decodable(_pipeline(plist)):
         return None
     if plist.get_external_count():
-        return DirectReader(did, dtype, external_fetch(did, plist), external=True)
+        return DirectReader(did, dtype, external_fetch(did, plist), external=True, through=through)
     if layout == h5d.CHUNKED and (_misindexed(did) or ChunkGrid(did.shape, plist.get_chunk()).size > _LARGEST_INDEX):
         return None
-    return DirectReader(did, dtype, fetch)
+    return DirectReader(did, dtype, fetch, through=through)
 
 
 def _misindexed(did: Any) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import math
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, cast
@@ -11,23 +13,30 @@ import numpy as np
 from h5py import h5i
 
 from h5z.dimensions import is_bare
-from h5z.dtypes import access, class_of, is_string, leaves, parts, variable
+from h5z.direct import Fetch
+from h5z.dtypes import Leaf, access, class_of, is_string, leaves, parts, variable
 from h5z.errors import UnsupportedError
 from h5z.filters import BUILTIN, filter_available
+from h5z.grid import region_shape
 from h5z.nodes import ArrayNode
+from h5z.pacing import pieces
+from h5z.payload import Run, joined
 from h5z.references import reference_text
 from h5z.source import Dataset, split
 
 LARGEST_CONTENT = 1 << 16
+MOST_RUNS = 4096
 
 
-def measured(node: ArrayNode, handle: Dataset, did: Any) -> ArrayNode:
+def measured(node: ArrayNode, handle: Dataset, did: Any, fetch: Fetch | None = None) -> ArrayNode:
     """Refuse now what reading would fail on later, and count what no header counts.
 
     Parameters
     ----------
     did : h5py.h5d.DatasetID
         The open dataset.
+    fetch : callable, optional
+        Reads bytes of the file in which it lies.
 
     Raises
     ------
@@ -51,7 +60,7 @@ def measured(node: ArrayNode, handle: Dataset, did: Any) -> ArrayNode:
             break
     ragged = any(leaf.ragged or leaf.steps[-1:] == ("lengths",) for leaf in found)
     strings = any(is_string(p) and cast(dict[str, Any], p)["size"] is None for p in parts(node.dtype))
-    return _count(node, handle, did) if ragged or strings else node
+    return _count(node, handle, did, fetch) if ragged or strings else node
 
 
 def _unusual(node: ArrayNode) -> bool:
@@ -76,21 +85,51 @@ def _stored_element(did: Any, node: ArrayNode) -> tuple[int, ...]:
     return tuple(map(int, first)) if all(o < n for o, n in zip(first, node.shape or (), strict=True)) else origin
 
 
-def _count(node: ArrayNode, handle: Dataset, did: Any) -> ArrayNode:
-    """Pass over variable-length data in pieces: elements of each row per leaf, and whether all text is UTF-8."""
-    shape = cast(tuple[int, ...], node.shape)
+def _count(node: ArrayNode, handle: Dataset, did: Any, fetch: Fetch | None) -> ArrayNode:
+    """Pass over variable-length data in pieces: elements of each row per leaf, bytes, and whether all text is UTF-8."""
     counts: dict[str, list[int]] = {}
+    runs: list[Run] = []
     utf8 = True
     wanted = leaves(node.dtype)
-    for region in handle.rows(shape):
+    by_row = any(leaf.ragged for leaf in wanted)
+    for region in pieces(node, did, fetch, runs, by_row=by_row):
         block = handle.read_from(did, region)
+        total = largest = 0
         for leaf in wanted:
+            most = 0
             for row in _rows(block) if leaf.ragged else [block]:
                 values = split(row, leaf.steps)
-                utf8 = utf8 and (leaf.dtype != "string" or not _has_surrogates(values))
                 if leaf.ragged:
                     counts.setdefault("/".join(leaf.steps), []).append(len(values))
-    return replace(node, counts=counts, utf8=utf8)
+                nbytes, heaviest, clean = _weigh(values, leaf)
+                utf8 = utf8 and clean
+                total += nbytes
+                most = max(most, nbytes if leaf.ragged else heaviest * math.prod(leaf.extra))
+            largest += most
+        runs.append((math.prod(region_shape(region)), total, min(largest, total)))
+    return replace(node, counts=counts, utf8=utf8, payload=tuple(joined(runs, MOST_RUNS)))
+
+
+def _weigh(values: Any, leaf: Leaf) -> tuple[int, int, bool]:
+    """Bytes in memory of a leaf's variable-length values, those of the largest, and whether they are UTF-8."""
+    if not isinstance(leaf.dtype, str):
+        return (int(values.nbytes) if leaf.ragged else 0), 0, True
+    if class_of(leaf.described) == "reference":
+        return 0, 0, True
+    total = largest = 0
+    utf8 = True
+    for item in np.asarray(values, dtype=object).ravel():
+        size = len(item) if item else 0
+        try:
+            if isinstance(item, bytes):
+                size = max(size, sys.getsizeof(item.decode("utf-8")))
+            elif isinstance(item, str):
+                size = max(sys.getsizeof(item), len(item.encode("utf-8")))
+        except UnicodeError:
+            utf8 = leaf.dtype != "string"
+        total += size
+        largest = max(largest, size)
+    return total, largest, utf8
 
 
 def _check_references(node: ArrayNode, handle: Dataset, did: Any) -> None:
@@ -109,15 +148,3 @@ def _rows(block: Any) -> Iterator[Any]:
         yield block
     for i in range(len(block) if block.ndim else 0):
         yield block[i : i + 1]
-
-
-def _has_surrogates(values: Any) -> bool:
-    for item in np.asarray(values, dtype=object).ravel():
-        try:
-            if isinstance(item, bytes):
-                item.decode("utf-8")
-            elif isinstance(item, str):
-                item.encode("utf-8")
-        except UnicodeError:
-            return True
-    return False

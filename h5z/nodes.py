@@ -148,6 +148,9 @@ class ArrayNode(Record):
         What is stored, as base64, of a netCDF-4 dimension that is no variable: its readers show none of it.
     counts : mapping
         What `scan(measure=True)` counted of variable-length data: per path below the dataset, the elements of each row.
+    payload : tuple of (int, int, int)
+        What it weighed of them: for runs of consecutive elements of the dataset, how many, the bytes in memory of their
+        variable-length parts, and those of the largest.
     """
 
     path: str
@@ -167,6 +170,7 @@ class ArrayNode(Record):
     files: tuple[str, ...] = ()
     sources: tuple[Any, ...] = ()
     counts: dict[str, list[int]] = field(default_factory=dict)
+    payload: tuple[tuple[int, int, int], ...] = ()
     utf8: bool = True
     content: str | None = None
     order: str = ""
@@ -185,6 +189,7 @@ class ArrayNode(Record):
                 "scales": tuple(tuple(axis) for axis in data.get("scales", ())),
                 "files": tuple(data.get("files", ())),
                 "sources": tuple(data.get("sources", ())),
+                "payload": tuple(map(tuple, data.get("payload", ()))),
             }
         )
 

@@ -18,6 +18,7 @@ from h5z.attributes import decode
 from h5z.dtypes import Leaf
 from h5z.grid import ChunkGrid, Region, region_shape
 from h5z.nodes import Datatype, Json, Problem, Record, Shape
+from h5z.payload import block_nbytes, heaviest, mean_nbytes
 from h5z.policy import Policy
 from h5z.report import size, table_html, table_text
 
@@ -25,7 +26,7 @@ FORMAT = 1
 MIB = 1 << 20
 BLOCK_NBYTES = 32 * MIB  # what a task reads and writes, where memory allows
 BATCH_PIECES = 256  # of small arrays in one task
-TEXT_NBYTES = 64  # assumed of a variable-length element
+HEAP_NBYTES = 16  # of a variable-length element where the dataset itself lies, and of what points to it in memory
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ class ArrayPlan(Record):
         How often the route decodes each of the source's chunks, on average.
     marks : tuple
         Of a ragged array: per write unit, the row that holds its first element and that row's first element.
+    payload : tuple
+        Of variable-length data, as `ArrayNode.payload`: how many elements of the dataset, their bytes, those of the largest.
     """
 
     path: str
@@ -80,6 +83,7 @@ class ArrayPlan(Record):
     whole: Datatype | None = None
     stage: Shape | None = None
     reads: float = 1.0
+    payload: tuple[tuple[int, int, int], ...] = ()
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ArrayPlan:
@@ -90,7 +94,8 @@ class ArrayPlan(Record):
                 out[name] = tuple(out[name])
         for name in ("steps", "codecs", "names"):
             out[name] = tuple(out.get(name, ()))
-        out["marks"] = tuple(tuple(mark) for mark in out.get("marks", ()))
+        for name in ("marks", "payload"):
+            out[name] = tuple(tuple(item) for item in out.get(name, ()))
         return cls(**out)
 
     @property
@@ -110,8 +115,8 @@ class ArrayPlan(Record):
 
     @property
     def itemsize(self) -> int:
-        """Bytes of an element in memory; assumed where it varies."""
-        return TEXT_NBYTES if self.is_text else numpy_dtype(self.dtype).itemsize
+        """Bytes of an element in memory; where they vary, their mean as it was measured, or what is assumed."""
+        return mean_nbytes(self.payload) if self.is_text else numpy_dtype(self.dtype).itemsize
 
     @property
     def is_text(self) -> bool:
@@ -219,7 +224,7 @@ class Plan(Record):
         what["policy"].pop("memory", None)
         what["source"] = os.path.basename(self.source)
         for array in what["arrays"]:
-            for name in ("block", "stage", "reads", "route"):
+            for name in ("block", "stage", "reads", "route", "payload"):
                 array.pop(name, None)
         text = json.dumps({"format": FORMAT, **what}, sort_keys=True)
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
@@ -302,10 +307,31 @@ def task_nbytes(array: ArrayPlan, block: Shape) -> int:
 
     HDF5 decodes whole source chunks, so that those at the block's edges count too.
     """
-    unit = math.prod(array.unit) * array.itemsize
-    inside = unit if array.route in ("copy", "recode") and not array.steps else math.prod(block) * array.itemsize
+    unit = _held_nbytes(array, array.unit)
+    inside = unit if array.route in ("copy", "recode") and not array.steps else _held_nbytes(array, block)
     rank = len(array.source_shape)
     held = 3  # of a source chunk at once while it is decoded: stored, inflated, unshuffled
-    chunk = held * math.prod(array.source_chunks) * array.itemsize if array.source_chunks and rank else 0
+    itemsize = HEAP_NBYTES if array.payload else array.itemsize
+    chunk = held * math.prod(array.source_chunks) * itemsize if array.source_chunks and rank else 0
     factor = 4 if array.is_text or array.steps else 2
+    if array.is_text and array.payload:
+        factor = 10  # as libhdf5 has it, as bytes, as text, encoded; and verified, as zarr has it
     return factor * inside + 2 * unit + chunk
+
+
+def _held_nbytes(array: ArrayPlan, block: Shape) -> int:
+    """Bytes of a block's values in memory at most, with what must be read to have them."""
+    pointers = array.is_text and array.payload  # numpy's to objects, and zarr's to text
+    return math.prod(block) * (HEAP_NBYTES if pointers else array.itemsize) + payload_nbytes(array, block)
+
+
+def payload_nbytes(array: ArrayPlan, block: Shape) -> int:
+    """Bytes of the variable-length data at most that are read for a block of an array, wherever it lies."""
+    if not array.payload or not array.ragged or 0 in block:
+        return block_nbytes(array.payload, array.source_shape, block)
+    row = math.prod(array.source_shape[1:])
+    step = block[0] // array.unit[0]
+    rows = [mark[0] for mark in array.marks]
+    starts = [first * row for first in rows[::step]]
+    stops = [(first + 1) * row for first in rows[step::step]] + [math.prod(array.source_shape)]
+    return heaviest(array.payload, starts, stops)

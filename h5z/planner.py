@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 
 from h5z.attributes import decode, project
-from h5z.chunking import LEAST_COPIED_NBYTES, SHARD_NBYTES, auto_chunks, fit_memory, marks, widen, zip_own
+from h5z.chunking import LEAST_COPIED_NBYTES, SHARD_NBYTES, auto_chunks, fit_memory, lighter, marks, widen, zip_own
 from h5z.codecs import PORTABLE, Chain, default, fit, from_filters
 from h5z.dimensions import NON_COORDINATE, Dimensions, dimensions, is_netcdf, parent
 from h5z.direct import is_plain
@@ -18,7 +18,8 @@ from h5z.filters import decodable
 from h5z.grid import ChunkGrid
 from h5z.names import escape, unique
 from h5z.nodes import ArrayNode, Attribute, Datatype, GroupNode, Json, Problem, Shape, Tree, TypeNode
-from h5z.plan import TEXT_NBYTES, ArrayPlan, Plan, describe_numpy, numpy_dtype
+from h5z.payload import mean_nbytes
+from h5z.plan import ArrayPlan, Plan, describe_numpy, numpy_dtype
 from h5z.policy import Policy
 from h5z.records import array_record, attribute_record, clean, json_name, link_record
 
@@ -247,7 +248,7 @@ class _Planner:
         if is_string and (self.policy.strings == "bytes" or (self.policy.strings == "auto" and not node.utf8)):
             kind = "bytes"
         text = isinstance(leaf.dtype, str)
-        itemsize = TEXT_NBYTES if text else cast("np.dtype[Any]", leaf.dtype).itemsize
+        itemsize = mean_nbytes(node.payload) if text else cast("np.dtype[Any]", leaf.dtype).itemsize
         kept = self._kept(node, leaf, itemsize, text)
         chunks, shards = self._chunks(node, leaf, shape, itemsize, kept)
         fill, dense = self._fill(node, leaf, text)
@@ -281,6 +282,7 @@ class _Planner:
             marks=marks(counts, step) if leaf.ragged else (),
             source_chunks=node.chunks,
             source_nbytes=node.storage_nbytes,
+            payload=node.payload,
             whole=node.dtype if node.dtype != leaf.described else None,
         )
 
@@ -331,6 +333,8 @@ class _Planner:
             chunks = own + leaf.extra
         else:
             chunks = auto_chunks(node, own + leaf.extra if own else None, shape, itemsize)
+            if not leaf.ragged and node.payload:
+                chunks = lighter(chunks, node)
         chunks = tuple(max(1, min(c, n)) if not own or c != o else c for c, n, o in zip_own(chunks, shape, own))
         return chunks, self._shards(node, chunks, shape, itemsize)
 

@@ -17,10 +17,11 @@ from typing import Any, cast
 
 import h5py
 import numpy as np
-from h5py import h5, h5a, h5d, h5ds, h5g, h5l, h5o, h5p, h5s, h5t, h5z
+from h5py import h5, h5a, h5d, h5ds, h5f, h5g, h5l, h5o, h5p, h5s, h5t, h5z
 
 from h5z.attributes import encode
 from h5z.dimensions import is_bare
+from h5z.direct import Fetch, local_fetch, url_fetch
 from h5z.dtypes import access, describe, leaves, memory
 from h5z.errors import H5zError, PlanError, SourceError, one_line
 from h5z.files import open_dataset, open_file
@@ -239,10 +240,19 @@ class _Scanner:
             found = f"{node.storage_nbytes} bytes of a netCDF dimension without variable"
             self.notes.append(f"{node.path}: the {found} are not carried over")
         try:
-            return measured(node, handle, did)
+            return measured(node, handle, did, self._fetch(did))
         except (OSError, RuntimeError, ValueError, TypeError, KeyError, H5zError) as error:
             self.problems.append(Problem(node.path, _reason(error)))
             return node
+
+    def _fetch(self, did: Any) -> Fetch | None:
+        """What reads bytes of the file; an external link leads into another, whose bytes are not read past libhdf5."""
+        return self.fetch if h5f.get_name(did) == h5f.get_name(self.file.id) else None
+
+    @cached_property
+    def fetch(self) -> Fetch:
+        """Reads bytes of the file past libhdf5."""
+        return url_fetch(self.name, self.storage_options) if "://" in self.name else local_fetch(self.file)
 
     def _external(self, path: str, link: Link) -> Any | None:
         file = self._inside(cast(str, link.file))

@@ -13,16 +13,21 @@ ROOT = Path(__file__).parents[1]
 # Each module may import those of the lines above its own, and of its own line.
 LAYERS = (
     {"errors"},
-    {"nodes", "grid", "names"},
+    {"nodes", "grid", "names", "payload"},
     {"dtypes", "attributes", "codecs", "filters", "bitshuffle", "frames", "scaleoffset"},
     {"direct", "files", "references", "source", "dimensions", "policy", "report"},
-    {"scan", "measure", "isolation", "plan", "chunking", "records", "planner", "scheduling"},
+    {"scan", "measure", "pacing", "isolation", "plan", "chunking", "records", "planner", "scheduling"},
     {"documents", "target", "units", "staging"},
     {"verify", "convert"},
     {"explore", "doctor"},
     {"cli"},
 )
-PURE = {"grid": {"h5py", "zarr", "dask"}, "plan": {"h5py", "zarr", "dask"}, "chunking": {"h5py", "zarr", "dask"}}
+PURE = {
+    "grid": {"h5py", "zarr", "dask"},
+    "payload": {"h5py", "zarr", "dask"},
+    "plan": {"h5py", "zarr", "dask"},
+    "chunking": {"h5py", "zarr", "dask"},
+}
 SLOW = ("zarr", "dask.array", "distributed", "prefect", "xarray", "s3fs")
 
 
