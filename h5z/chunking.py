@@ -21,6 +21,8 @@ STORED_NBYTES = 4 * MIB  # what an automatic chunk aims at, encoded
 LARGEST_CHUNK_NBYTES = 32 * MIB  # and its largest decoded size
 SHARD_NBYTES = 64 * MIB
 LEAST_COPIED_NBYTES = 1 << 18  # of an encoded chunk of the source that is worth keeping as it is
+LEAST_KEPT_NBYTES = 1 << 12  # of a decoded chunk of the source that codec="keep" keeps, where there are more than a few
+FEW_CHUNKS = 1000
 MOST_TASKS = 50_000  # of a whole plan: larger ones get larger tasks
 STAGED_READS = 3.0  # of each source chunk, beyond which a scratch is cheaper
 LEAST_PIECE_NBYTES = 1 << 14  # of a piece in the scratch, on average

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Any, cast
 
 import numpy as np
 
 from h5z.attributes import decode, project
-from h5z.chunking import LEAST_COPIED_NBYTES, SHARD_NBYTES, auto_chunks, fit_memory, lighter, marks, widen, zip_own
+from h5z.chunking import (
+    FEW_CHUNKS,
+    LEAST_COPIED_NBYTES,
+    LEAST_KEPT_NBYTES,
+    SHARD_NBYTES,
+    auto_chunks,
+    fit_memory,
+    lighter,
+    marks,
+    widen,
+    zip_own,
+)
 from h5z.codecs import PORTABLE, Chain, default, fit, from_filters
 from h5z.dimensions import NON_COORDINATE, Dimensions, dimensions, is_netcdf, parent
 from h5z.direct import is_plain
@@ -92,6 +104,7 @@ class _Planner:
         self.records: dict[str, dict[str, Json]] = {}
         self.bare = {node.path for nodes in self.dims.bare.values() for node in nodes}
         self.left_out = 0
+        self.joined: list[str] = []
         self.spare = 0
 
     def run(self) -> None:
@@ -111,6 +124,10 @@ class _Planner:
             else:
                 self._array(node)
         self._name_readers()
+        if self.joined:
+            named = ", ".join(self.joined[:3]) + (f" and {len(self.joined) - 3} more" if len(self.joined) > 3 else "")
+            few = f"more than {FEW_CHUNKS:,} chunks of less than {LEAST_KEPT_NBYTES:,} bytes"
+            self.notes.append(f"{named}: {few} are joined and encoded anew, not copied; chunks='source' copies them")
         if self.left_out:
             self.notes.append(f"{self.left_out} objects left out by include and exclude")
 
@@ -303,6 +320,14 @@ class _Planner:
     def _keeps(self, node: ArrayNode) -> bool:
         return bool(self.policy.pick("codec", node.path) == "keep")
 
+    def _keepable(self, node: ArrayNode, own: Shape, itemsize: int) -> bool:
+        """Whether ``codec="keep"`` keeps chunks that are smaller than is good for a store: unless they are many, and tiny."""
+        count, size = ChunkGrid(node.shape or (), own).size, math.prod(own) * itemsize
+        tiny = size < LEAST_KEPT_NBYTES and count > FEW_CHUNKS
+        if self._keeps(node) and tiny:
+            self.joined.append(node.path)
+        return self._keeps(node) and not tiny
+
     def _kept(self, node: ArrayNode, leaf: Leaf, itemsize: int, text: bool) -> Chain | None:
         """The source's own compression as Zarr codecs, where the policy wants it and Zarr has it.
 
@@ -329,7 +354,7 @@ class _Planner:
         own = node.chunks if node.chunks and not leaf.ragged else None
         if isinstance(wanted, tuple) and not leaf.ragged:
             chunks = wanted + leaf.extra
-        elif own and (wanted == "source" or (kept is not None and _served(node, own))):
+        elif own and (wanted == "source" or (kept is not None and (_served(node, own) or self._keepable(node, own, itemsize)))):
             chunks = own + leaf.extra
         else:
             chunks = auto_chunks(node, own + leaf.extra if own else None, shape, itemsize)

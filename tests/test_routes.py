@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -164,6 +165,64 @@ def test_another_grid_or_codec_decides_the_route(source: Path, policy: dict[str,
     assert found["/shuffle_deflate/1"] == route
     assert found["/other/contiguous"] == "regrid"
     assert found["/without/zfp"] == found["/other/words"] == "library"
+
+
+@pytest.mark.parametrize("zarr_format", FORMATS)
+def test_chunks_are_kept_unasked_where_their_codec_is(tmp_path: Path, source: Path, zarr_format: int) -> None:
+    """However small an object they make; but not thousands of tiny ones, which the plan says."""
+    asked = routes(source, zarr_format=zarr_format, **KEEP)
+    found = routes(source, codec="keep", zarr_format=zarr_format)
+    assert {path for path in asked if asked[path] != found[path]} == {f"/without/{name}" for name in NO_CODEC} - {"/without/zfp"}
+    with h5py.File(tmp_path / "in.h5", "w") as file:
+        for name, count, chunk in (("few", 1000, 8), ("tiny", 1001, 8), ("blocks", 1001, 1024)):
+            file.create_dataset(name, data=np.arange(1, count * chunk + 1, dtype="<i4"), chunks=(chunk,), **GZIP)
+        file.create_dataset("only", data=np.arange(1, 9), chunks=(8,), **GZIP)
+    plan = h5z.plan(tmp_path / "in.h5", "out.zarr", codec="keep", zarr_format=zarr_format)
+    assert {array.path: array.route for array in plan.arrays} == {
+        "/few": "copy",
+        "/tiny": "regrid",
+        "/blocks": "copy",
+        "/only": "copy",
+    }
+    assert [note for note in plan.notes if "joined" in note] == [
+        "/tiny: more than 1,000 chunks of less than 4,096 bytes are joined and encoded anew, not copied; "
+        "chunks='source' copies them"
+    ]
+    assert h5z.convert(tmp_path / "in.h5", tmp_path / "out.zarr", verify="full", codec="keep", zarr_format=zarr_format).ok
+    named = h5z.plan(tmp_path / "in.h5", "out.zarr", zarr_format=zarr_format, **KEEP)
+    assert {array.route for array in named.arrays} == {"copy"}
+    assert not any("joined" in note for note in named.notes)
+
+
+@pytest.mark.parametrize("zarr_format", FORMATS)
+def test_text_is_encoded_as_zarr_encodes_it(tmp_path: Path, zarr_format: int) -> None:
+    """Of one dimension and two, cut chunks at the end of both axes; what is not UTF-8 as bytes."""
+    words = np.array([f"wörd {i}" * (i % 4) for i in range(35)], object)
+    with h5py.File(tmp_path / "in.h5", "w") as file:
+        file.create_dataset("flat", data=words, dtype=h5py.string_dtype())
+        file.create_dataset("table", data=words.reshape(5, 7), dtype=h5py.string_dtype())
+        latin = [b"gr\xfcn" * (i % 3) for i in range(35)]
+        file.create_dataset("latin", data=latin, dtype=h5py.string_dtype("ascii"))
+    chunks = {"/flat": (8,), "/table": (2, 3), "/latin": (8,)}
+    target, again = tmp_path / "out.zarr", tmp_path / "again.zarr"
+    assert h5z.convert(tmp_path / "in.h5", target, verify="full", chunks=chunks, zarr_format=zarr_format).ok
+    shutil.copytree(target, again)
+    for path in stored_chunks(again).values():
+        path.unlink()
+    for name in chunks:
+        array = zarr.open_array(target, path=name, mode="r")
+        zarr.open_array(again, path=name, mode="r+")[...] = array[...]
+    found, expected = stored_chunks(target), stored_chunks(again)
+    assert {name: path.read_bytes() for name, path in found.items()} == {
+        name: path.read_bytes() for name, path in expected.items()
+    }
+    assert len(found) > 15
+
+
+def stored_chunks(target: Path) -> dict[str, Path]:
+    """Files of a store that are no metadata."""
+    files = (path for path in target.rglob("*") if path.is_file() and not path.name.startswith(("z", ".z")))
+    return {str(path.relative_to(target)): path for path in files}
 
 
 def test_slices_to_columns_in_little_memory_are_staged(tmp_path: Path) -> None:
