@@ -22,7 +22,7 @@ from typing import Any, cast
 from zarr.abc.store import Store
 from zarr.buffer import default_buffer_prototype
 from zarr.core.sync import sync
-from zarr.storage import FsspecStore, LocalStore
+from zarr.storage import FsspecStore, LocalStore, MemoryStore
 
 from h5z.documents import consolidated, dump, plan_documents
 from h5z.errors import (
@@ -79,6 +79,17 @@ class Target:
         if isinstance(self.where, LocalStore):
             return self.where.root
         return Path(self.where) if isinstance(self.where, str) and "://" not in self.where else None
+
+    @property
+    def shared(self) -> bool:
+        """Whether other processes reach the same target; what lies in this one's memory they do not."""
+        if isinstance(self.where, str):
+            return not self.where.startswith("memory://")
+        if isinstance(self.where, FsspecStore):
+            kinds = self.where.fs.protocol
+            return "memory" not in ((kinds,) if isinstance(kinds, str) else kinds)
+        inner = getattr(self.where, "store", self.where)  # of zarr's ObjectStore: obstore's
+        return not isinstance(self.where, MemoryStore) and type(inner).__name__ != "MemoryStore"
 
     @cached_property
     def store(self) -> Store:
