@@ -22,7 +22,7 @@ from h5z.planner import make_plan
 from h5z.policy import Policy
 from h5z.report import Report
 from h5z.scan import scan
-from h5z.scheduling import on_workers, run, watching
+from h5z.scheduling import elsewhere, on_workers, run, watching
 from h5z.source import Dataset, SourceArray, lazy_array
 from h5z.verify import LEVELS, account, check
 
@@ -270,6 +270,9 @@ def convert(
     if verify is not None and verify not in LEVELS:
         raise PlanError(f"verify: expected one of {', '.join(map(repr, LEVELS))}, found {verify!r}")
     start = time.perf_counter()
+    place = Target.of(target, storage_options)
+    if not place.shared and elsewhere(scheduler):
+        raise PlanError(f"{place.name}: expected a target that worker processes reach, found one in this process's memory")
     made = plan(
         source,
         target,
@@ -280,7 +283,6 @@ def convert(
         workers=workers,
         **fields,
     )
-    place = Target.of(target, storage_options)
     fresh = not place.exists()
     place, finished = prepare(place, made, overwrite=overwrite)
     made = made if finished else _as_begun(made, cast(Plan, place.pending()))

@@ -71,6 +71,14 @@ def _default_client() -> Any | None:
         return None
 
 
+def elsewhere(scheduler: Any) -> bool:
+    """Whether tasks travel to where they run: to other processes, or as copies to a cluster in this one."""
+    if scheduler == "processes":
+        return True
+    with _client(scheduler) as client:
+        return client is not None
+
+
 def on_workers(scheduler: Any, function: Callable[..., Any], *arguments: Any) -> None:
     """Call a function once in every process of a scheduler's workers, this one apart."""
     with _client(scheduler) as client:

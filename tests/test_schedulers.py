@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +14,14 @@ from typing import Any
 import dask
 import h5py
 import numpy as np
+import obstore
 import pytest
 from distributed import Client, LocalCluster
+from zarr.storage import FsspecStore, MemoryStore, ObjectStore
 
 import h5z
-from h5z.errors import SourceError
+from h5z.errors import PlanError, SourceError
+from h5z.target import Target
 
 from .test_bad_input import listing
 
@@ -49,6 +53,33 @@ def numbers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with h5py.File(path, "w") as file:
         file.create_dataset("group/x", data=np.arange(256, dtype="<i4").reshape(16, 16), chunks=(4, 16), compression="gzip")
     return path
+
+
+STORES: dict[str, Any] = {
+    "MemoryStore": MemoryStore,
+    "URL": lambda: f"memory://{uuid.uuid4()}/out.zarr",
+    "fsspec": lambda: FsspecStore.from_url(f"memory://{uuid.uuid4()}/out.zarr"),
+    "obstore": lambda: ObjectStore(obstore.store.MemoryStore()),
+}
+
+
+CLUSTERS = ("cluster", "address", "cluster in this process")
+
+
+@pytest.mark.parametrize(("name", "scheduler"), [*((n, "processes") for n in STORES), *(("MemoryStore", s) for s in CLUSTERS)])
+def test_a_target_in_memory_is_refused_to_other_processes(
+    numbers: Path, cluster: LocalCluster, name: str, scheduler: str
+) -> None:
+    """Each would fill a copy of its own, also a cluster's workers here; in one line, before the source is even looked at."""
+    target = STORES[name]()
+    inside = {"n_workers": 1, "processes": False, "dashboard_address": None}
+    with Client(**inside, set_as_default=False) if "in" in scheduler else Client(cluster, set_as_default=False) as client:
+        chosen = {"processes": "processes", "address": cluster.scheduler_address}.get(scheduler, client)
+        with pytest.raises(PlanError, match="expected a target that worker processes reach") as caught:
+            h5z.convert("missing.h5", target, scheduler=chosen)
+    assert "\n" not in str(caught.value)
+    assert not Target.of(target).exists()
+    assert h5z.convert(numbers, target, scheduler="threads", overwrite=True, verify="full").ok
 
 
 @pytest.fixture(scope="module")
