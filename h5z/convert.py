@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from h5z.chunking import DEFAULT_MEMORY
+from h5z.credentials import redact, shown
 from h5z.errors import PlanError, SourceError
 from h5z.files import forget
 from h5z.grid import Region, region_shape
@@ -78,12 +79,18 @@ def plan(
             timeout=timeout,
         )
     made = make_plan(source, target_name(target), policy, workers=workers)
-    return made if isinstance(target, str | os.PathLike) else replace(made, place=target)
+    told = isinstance(target, str | os.PathLike) and made.target == os.fspath(target)
+    return replace(made, place=None if told else target, access=source.access)
 
 
 def target_name(target: Any) -> str:
-    """A target as a plan names it: its path or URL; a store by what it says of itself."""
-    return os.fspath(target) if isinstance(target, str | os.PathLike) else str(target)
+    """A target as a plan names it, without credentials: its path or URL; a store by what it says of itself."""
+    return shown(os.fspath(target)) if isinstance(target, str | os.PathLike) else redact(str(target))
+
+
+def _with_access(made: Plan, options: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The options that reach a plan's source: those given, and what its URL carried."""
+    return {**made.access, **(options or {})} if made.access else options
 
 
 def lazy(source: str | os.PathLike[str], *, storage_options: dict[str, Any] | None = None, **fields: Any) -> dict[str, da.Array]:
@@ -100,7 +107,7 @@ def lazy(source: str | os.PathLike[str], *, storage_options: dict[str, Any] | No
     made = plan(source, storage_options=storage_options, **{"unsupported": "report", **fields})
     out = {}
     for array in made.arrays:
-        handle = source_array(made, array, storage_options)
+        handle = source_array(made, array, _with_access(made, storage_options))
         name = f"h5z-{made.fingerprint[:16]}-{array.path}"
         out[array.path] = lazy_array(handle, tuple(map(max, map(min, array.block, array.shape), (1,) * len(array.shape))), name)
     return out
@@ -144,6 +151,7 @@ def graph(
 
     from h5z.target import Target, prepare
 
+    source_options = _with_access(made, source_options)
     target, finished = prepare(Target.of(made.place or made.target, storage_options), made, overwrite=overwrite)
     made = made if finished else cast(Plan, target.pending())
     name = f"h5z-convert-{made.fingerprint[:16]}"
@@ -279,6 +287,7 @@ def convert(
         workers=workers,
         **fields,
     )
+    source_options = _with_access(made, source_options)
     place = Target.of(target, storage_options)
     fresh = not place.exists()
     place, finished = prepare(place, made, overwrite=overwrite)

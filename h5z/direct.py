@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 from h5py import h5d, h5f, h5s
 
+from h5z.credentials import joined
 from h5z.dtypes import class_of, parts, raw_layout
 from h5z.filters import Filter, decodable, decode, without_checksum
 from h5z.grid import ChunkGrid, Region, intersect, region_shape, within
@@ -245,7 +246,8 @@ def url_fetch(name: str, storage_options: dict[str, Any] | None) -> Fetch:
     """Read a remote file's bytes by ranged requests, through fsspec."""
     from fsspec.core import url_to_fs
 
-    filesystem, path = url_to_fs(name, **(storage_options or {}))
+    url, options = joined(name, storage_options)
+    filesystem, path = url_to_fs(url, **options)
 
     def fetch(offset: int, nbytes: int) -> bytes:
         found: bytes = filesystem.cat_file(path, start=offset, end=offset + nbytes)

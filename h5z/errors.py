@@ -5,6 +5,8 @@ Every message is one line: the file, the object in it, what was expected and wha
 
 from __future__ import annotations
 
+from h5z.credentials import redact
+
 
 class H5zError(Exception):
     """Base of all errors that h5z raises on purpose; ``exit_code`` is what the command line ends with."""
@@ -51,12 +53,12 @@ class TransientError(H5zError, ConnectionError):
 
 
 def one_line(error: BaseException) -> str:
-    r"""Return an exception's message on one line, with its type where it is not one of h5z's own.
+    r"""Return an exception's message on one line, without credentials, with its type where it is not one of h5z's own.
 
     >>> one_line(PlanError("chunks of rank 2 for\n/a"))
     'chunks of rank 2 for /a'
     >>> one_line(KeyError("x"))
     "KeyError: 'x'"
     """
-    text = " ".join(str(error).split())
+    text = redact(" ".join(str(error).split()))
     return text if isinstance(error, H5zError) and text else f"{type(error).__name__}: {text}"

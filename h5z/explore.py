@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+from h5z.credentials import joined, separate
 from h5z.dtypes import class_of
 from h5z.errors import TargetError, one_line
 from h5z.nodes import ArrayNode, Attribute, Datatype, GroupNode, Node, Tree
@@ -22,9 +23,10 @@ def scan_zarr(where: str | os.PathLike[str], *, storage_options: dict[str, Any] 
     """
     import zarr
 
-    name = os.fspath(where)
+    name, options = separate(os.fspath(where), storage_options)
     try:
-        root = zarr.open(name, mode="r", storage_options=storage_options)
+        url, options = joined(name, options)
+        root = zarr.open(url, mode="r", storage_options=options or None)
         members = list(root.members(max_depth=None)) if isinstance(root, zarr.Group) else []
     except (OSError, ValueError, KeyError) as error:
         raise TargetError(f"{name}: expected a Zarr hierarchy, found none that opens ({one_line(error)})") from None

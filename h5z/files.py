@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 from h5py import h5d, h5f, h5p
 
+from h5z.credentials import joined
 from h5z.direct import DirectReader, direct_reader, local_fetch, url_fetch
 from h5z.errors import SourceError, TransientError, one_line
 from h5z.filters import BUILTIN, load_plugins
@@ -63,7 +64,8 @@ def _open_url(name: str, storage_options: dict[str, Any] | None) -> h5py.File:
     import fsspec
 
     try:
-        file = fsspec.open(name, "rb", **(storage_options or {})).open()
+        url, options = joined(name, storage_options)
+        file = fsspec.open(url, "rb", **options).open()
         return h5py.File(file, "r")
     except FileNotFoundError:
         raise SourceError(f"{name}: no such object") from None
@@ -72,7 +74,7 @@ def _open_url(name: str, storage_options: dict[str, Any] | None) -> h5py.File:
     except Exception as error:  # clients of object stores have errors of their own
         if any(word in type(error).__name__ for word in ("Connect", "Timeout")):
             raise TransientError(f"{name}: the store did not answer ({one_line(error)})") from None
-        raise
+        raise SourceError(f"{name}: cannot be opened ({one_line(error)})") from None
 
 
 class OpenFile:

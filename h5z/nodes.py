@@ -31,14 +31,14 @@ def _plain(value: Any) -> Any:
 
 
 class Record:
-    """What travels: a frozen dataclass that becomes JSON, leaving out what holds its default."""
+    """What travels: a frozen dataclass that becomes JSON, leaving out what holds its default and what is not shown."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as JSON's own types."""
         return {
             item.name: _plain(getattr(self, item.name))
             for item in fields(self)  # type: ignore[arg-type]
-            if getattr(self, item.name) != item.default
+            if item.repr and getattr(self, item.name) != item.default
         }
 
 
@@ -215,6 +215,8 @@ class Tree(Record):
         What is not carried over and would not be missed.
     user_block : str
         The bytes before the HDF5 superblock, base64.
+    access : dict, optional
+        Credentials that the file's URL carried, as storage options; neither shown nor written.
     """
 
     file: str
@@ -224,6 +226,7 @@ class Tree(Record):
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
     user_block: str = ""
+    access: dict[str, Any] | None = field(default=None, repr=False, compare=False)
 
     @property
     def groups(self) -> Iterator[GroupNode]:

@@ -8,7 +8,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
@@ -176,8 +176,10 @@ class Plan(Record):
 
     Attributes
     ----------
-    place : zarr Store, optional
-        The target itself, where it is a store object; it stays behind when the plan travels.
+    place : zarr Store or Target, optional
+        The target itself, where its name does not say all; it stays behind when the plan becomes JSON.
+    access : dict, optional
+        Credentials that the source's URL carried, as storage options; neither shown nor written.
     """
 
     source: str
@@ -190,14 +192,8 @@ class Plan(Record):
     not_carried: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
     workers: int = 1
-    place: Any = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the plan as JSON's own types; a store object that it is for is not one."""
-        return replace(self, place=None)._to_dict() if self.place is not None else self._to_dict()
-
-    def _to_dict(self) -> dict[str, Any]:
-        return super().to_dict()
+    place: Any = field(default=None, repr=False)
+    access: dict[str, Any] | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Plan:

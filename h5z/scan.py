@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ import numpy as np
 from h5py import h5, h5a, h5d, h5ds, h5g, h5l, h5o, h5p, h5s, h5t, h5z
 
 from h5z.attributes import encode
+from h5z.credentials import joined, separate
 from h5z.dimensions import is_bare
 from h5z.dtypes import access, describe, leaves, memory
 from h5z.errors import H5zError, PlanError, SourceError, one_line
@@ -81,13 +83,14 @@ def scan(
         return scan_isolated(path, measure, links, external_roots, storage_options, timeout)
     if links not in ("record", "follow"):
         raise PlanError(f"links: expected 'record' or 'follow', found {links!r}")
-    name = os.fspath(path)
+    name, storage_options = separate(os.fspath(path), storage_options)
     with open_file(name, storage_options) as file:
         scanner = _Scanner(file, name, measure, links == "follow", tuple(external_roots), storage_options)
         nodes = scanner.walk()
         size, mtime_ns = _identity(name, file, storage_options)
         block = _user_block(name, file.userblock_size, storage_options)
-        return Tree(name, size, mtime_ns, nodes, tuple(scanner.problems), tuple(scanner.notes), block)
+        access = storage_options if name != os.fspath(path) else None
+        return Tree(name, size, mtime_ns, nodes, tuple(scanner.problems), tuple(scanner.notes), block, access)
 
 
 def _user_block(name: str, nbytes: int, storage_options: dict[str, Any] | None) -> str:
@@ -96,7 +99,8 @@ def _user_block(name: str, nbytes: int, storage_options: dict[str, Any] | None) 
     if "://" in name:
         import fsspec
 
-        with fsspec.open(name, "rb", **(storage_options or {})) as raw:
+        url, options = joined(name, storage_options)
+        with fsspec.open(url, "rb", **options) as raw:
             return base64.b64encode(raw.read(nbytes)).decode()
     with open(name, "rb") as raw:
         return base64.b64encode(raw.read(nbytes)).decode()
@@ -106,8 +110,14 @@ def _identity(name: str, file: h5py.File, storage_options: dict[str, Any] | None
     if "://" in name:
         from fsspec.core import url_to_fs
 
-        filesystem, path = url_to_fs(name, **(storage_options or {}))
-        key = hashlib.sha256(str(filesystem.ukey(path)).encode()).digest()
+        url, options = joined(name, storage_options)
+        filesystem, path = url_to_fs(url, **options)
+        if name.startswith(("http://", "https://")):  # whose key is the URL itself, with a signature that is never twice the same
+            said = {key: value for key, value in filesystem.info(path).items() if key not in ("name", "url")}
+            state = json.dumps([name, said], sort_keys=True, default=str)
+        else:
+            state = str(filesystem.ukey(path))
+        key = hashlib.sha256(state.encode()).digest()
         return int(file.id.get_filesize()), int.from_bytes(key[:6], "big")  # in place of a time: what changes with the object
     stat = os.stat(name)
     return stat.st_size, stat.st_mtime_ns

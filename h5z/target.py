@@ -24,6 +24,7 @@ from zarr.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore
 
+from h5z.credentials import joined, redact, separate
 from h5z.documents import consolidated, dump, plan_documents
 from h5z.errors import (
     H5zError,
@@ -64,14 +65,12 @@ class Target:
             return where if isinstance(where, Target) else cls(where)
         if not isinstance(where, str | os.PathLike):
             raise PlanError(f"target: expected a path, a URL or a zarr Store, found {where!r}")
-        return cls(os.fspath(where).removeprefix("file://"), storage_options)
+        return cls(*separate(os.fspath(where).removeprefix("file://"), storage_options))
 
     @property
     def name(self) -> str:
         """The target as a user named it; without credentials."""
-        text = self.where if isinstance(self.where, str) else str(self.where)
-        scheme, found, rest = text.partition("://")
-        return f"{scheme}://{rest.rpartition('@')[2]}" if found else text
+        return self.where if isinstance(self.where, str) else redact(str(self.where))
 
     @property
     def path(self) -> Path | None:
@@ -88,7 +87,12 @@ class Target:
         if "://" not in self.where:
             return LocalStore(self.where)
         with reaching(self.name):
-            return cast(Store, FsspecStore.from_url(self.where, storage_options=self.storage_options))
+            url, options = joined(self.where, self.storage_options)
+            return cast(Store, FsspecStore.from_url(url, storage_options=options))
+
+    def __repr__(self) -> str:
+        """The target without credentials, for whoever prints the arguments of a task."""
+        return f"{type(self).__name__}({self.name!r}, prefix={self.prefix!r})"
 
     def __getstate__(self) -> dict[str, Any]:
         """The fields alone: the store is opened anew where it arrives."""

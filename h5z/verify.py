@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from h5z.credentials import separate
 from h5z.errors import PlanError, TargetError, one_line
 from h5z.files import forget, open_file
 from h5z.grid import Region, region_shape
@@ -65,7 +66,8 @@ def verify(
         raise PlanError(f"level: expected one of {', '.join(map(repr, LEVELS))}, found {level!r}")
     start = time.perf_counter()
     place = Target.of(target, storage_options)
-    open_file(os.fspath(source), source_options).close()
+    source, source_options = separate(os.fspath(source), source_options)
+    open_file(source, source_options).close()
     root = place.root()
     if root is None:
         found = "an unfinished one" if place.exists() else "nothing"

@@ -254,7 +254,6 @@ def test_no_secret_is_written(source: Path, bucket: s3fs.S3FileSystem, options: 
     assert SECRET not in json.dumps(report.to_dict()) + str(report) + caplog.text
 
 
-@pytest.mark.xfail(reason="a source's URL is recorded as it was given; options are the place for credentials", strict=True)
 @pytest.mark.parametrize("form", ["{scheme}://user:{secret}@{host}/bucket/in.h5", "{scheme}://{host}/bucket/in.h5?sig={secret}"])
 def test_no_secret_of_a_url_is_written_or_shown(bucket: Any, server: str, tmp_path: Path, form: str) -> None:
     """A password before the host; a signature after the path, which moreover is another each time."""
