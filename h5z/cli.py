@@ -14,7 +14,9 @@ from typing import Annotated, Any
 import typer
 
 import h5z
+from h5z.credentials import redact
 from h5z.errors import H5zError, PlanError, SourceError, TargetError, one_line
+from h5z.policy import nbytes
 
 app = typer.Typer(
     name="h5z",
@@ -50,7 +52,8 @@ _POLICY: dict[str, tuple[Any, Any]] = {
     "strings": (_option(str, "auto, utf8 or bytes."), "auto"),
     "consolidate": (_option(bool, "Copy all metadata into the root's.", "--consolidate/--no-consolidate"), True),
 }
-Timeout = Annotated[float, typer.Option(help="Seconds that reading the headers may take.")]
+Timeout = Annotated[float, typer.Option(help="Seconds that reading a file may take without progress.")]
+MemoryLimit = Annotated[str | None, typer.Option(help="Memory that reading a file may take at all, such as 4GiB (Linux).")]
 
 
 def _with_policy(function: Callable[..., None]) -> Callable[..., None]:
@@ -108,6 +111,11 @@ def _shape(name: str) -> Callable[[str], Any]:
     return convert
 
 
+def _limits(timeout: float, memory_limit: str | None) -> dict[str, Any]:
+    """Read files in a process of its own, within limits: what is read may be damaged, or hostile."""
+    return {"isolated": True, "timeout": timeout, "memory_limit": None if memory_limit is None else nbytes(memory_limit)}
+
+
 def _print(value: Any, as_json: bool) -> None:
     print(json.dumps(value.to_dict(), indent=2) if as_json else value)
 
@@ -117,6 +125,8 @@ def tree(
     path: Annotated[str, typer.Argument(help="An HDF5 file or a Zarr store.")],
     attributes: Annotated[bool, typer.Option("--attributes", "-a", help="Show attributes.")] = False,
     depth: Annotated[int | None, typer.Option(help="Levels to show.")] = None,
+    timeout: Timeout = 600,
+    memory_limit: MemoryLimit = None,
     as_json: Json = False,
 ) -> None:
     """Show the hierarchy of an HDF5 file or a Zarr store."""
@@ -124,7 +134,7 @@ def tree(
 
     local = "://" not in path
     is_zarr = os.path.isdir(path) if local else path.rstrip("/").endswith(".zarr")
-    found = scan_zarr(path) if is_zarr else h5z.scan(path, isolated=True)
+    found = scan_zarr(path) if is_zarr else h5z.scan(path, **_limits(timeout, memory_limit))
     print(json.dumps(found.to_dict()) if as_json else render(found, attributes=attributes, depth=depth))
 
 
@@ -135,10 +145,11 @@ def plan(
     target: Annotated[str, typer.Argument(help="The Zarr store to be.")],
     policy: h5z.Policy,
     timeout: Timeout = 600,
+    memory_limit: MemoryLimit = None,
     as_json: Json = False,
 ) -> None:
     """Say what would be done: routes, chunks, objects, sizes, peak memory. Writes nothing."""
-    _print(h5z.plan(source, target, policy=policy, isolated=True, timeout=timeout), as_json)
+    _print(h5z.plan(source, target, policy=policy, **_limits(timeout, memory_limit)), as_json)
 
 
 @app.command()
@@ -148,6 +159,7 @@ def convert(
     target: Annotated[str, typer.Argument(help="The Zarr store to be.")],
     policy: h5z.Policy,
     timeout: Timeout = 600,
+    memory_limit: MemoryLimit = None,
     verify: Annotated[str | None, typer.Option(help="structure, sample or full, before the target is committed.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another hierarchy once this one is complete.")] = False,
     scheduler: Annotated[str | None, typer.Option(help="threads, processes, sync or a dask scheduler's address.")] = None,
@@ -163,8 +175,7 @@ def convert(
         overwrite=overwrite,
         scheduler=scheduler,
         workers=workers,
-        isolated=True,
-        timeout=timeout,
+        **_limits(timeout, memory_limit),
         progress=sys.stderr.isatty() and not as_json,
     )
     _print(report, as_json)
@@ -177,11 +188,14 @@ def verify(
     target: Annotated[str, typer.Argument(help="The Zarr store made of it.")],
     level: Annotated[str, typer.Option(help="structure, sample or full.")] = "full",
     scheduler: Annotated[str | None, typer.Option(help="threads, processes, sync or a dask scheduler's address.")] = None,
+    timeout: Timeout = 600,
+    memory_limit: MemoryLimit = None,
     as_json: Json = False,
 ) -> None:
     """Compare a target with its source."""
     progress = sys.stderr.isatty() and not as_json
-    report = h5z.verify(source, target, level=level, scheduler=scheduler, progress=progress, isolated=True)
+    limits = _limits(timeout, memory_limit)
+    report = h5z.verify(source, target, level=level, scheduler=scheduler, progress=progress, **limits)
     _print(report, as_json)
     raise typer.Exit(report.exit_code)
 
@@ -271,9 +285,10 @@ def main() -> None:
     except OSError as error:
         code = _fail(SourceError(one_line(error)), 3, debug)
     except Exception as error:
-        if not hasattr(error, "format_message"):  # what typer raises for a call that it cannot parse
-            raise
-        code = _fail(PlanError(f"{error.format_message()} (h5z --help)"), 2, debug)
+        if hasattr(error, "format_message"):  # what typer raises for a call that it cannot parse
+            code = _fail(PlanError(f"{error.format_message()} (h5z --help)"), 2, debug)
+        else:
+            code = _fail(error, 1, debug)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -281,7 +296,7 @@ def _fail(error: Exception, code: int, debug: bool) -> int:
     if debug:
         import traceback
 
-        traceback.print_exc()
+        print(redact(traceback.format_exc()), file=sys.stderr)
     print(f"h5z: {one_line(error)}".encode("utf-8", "backslashreplace").decode(), file=sys.stderr)
     return code
 

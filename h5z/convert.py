@@ -12,17 +12,19 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from h5z.chunking import DEFAULT_MEMORY
-from h5z.credentials import redact, shown
+from h5z.credentials import redact, separate, shown
 from h5z.errors import PlanError, SourceError
 from h5z.files import forget
 from h5z.grid import Region, region_shape
+from h5z.heartbeat import beat
+from h5z.isolation import can_isolate, run_isolated
 from h5z.nodes import Json, Tree
 from h5z.plan import ArrayPlan, Plan, Task
 from h5z.planner import make_plan
 from h5z.policy import Policy
 from h5z.report import Report
 from h5z.scan import scan
-from h5z.scheduling import on_workers, run, watching
+from h5z.scheduling import on_workers, run, telling, watching
 from h5z.source import Dataset, SourceArray, lazy_array
 from h5z.verify import LEVELS, account, check
 
@@ -44,6 +46,7 @@ def plan(
     storage_options: dict[str, Any] | None = None,
     isolated: bool = False,
     timeout: float | None = None,
+    memory_limit: int | None = None,
     workers: int | None = None,
     **fields: Any,
 ) -> Plan:
@@ -57,7 +60,7 @@ def plan(
         Where the Zarr store shall be.
     policy : Policy, optional
         What to do; its fields may also be given as keywords.
-    isolated, timeout
+    isolated, timeout, memory_limit
         As for `scan`.
     workers : int, optional
         How many tasks run at once; the machine's cores by default.
@@ -68,19 +71,32 @@ def plan(
         If the policy does not fit the source, something cannot be carried over, or the source cannot be read.
     """
     policy = Policy.of(policy, fields)
-    if not isinstance(source, Tree):
-        source = scan(
-            source,
-            measure=True,
-            links=policy.links,
-            external_roots=cast(Any, policy.external_roots),
-            storage_options=storage_options,
-            isolated=isolated,
-            timeout=timeout,
-        )
-    made = make_plan(source, target_name(target), policy, workers=workers)
+    if isolated:
+        given: dict[str, Any] = {"policy": policy, "storage_options": storage_options, "workers": workers}
+        given |= {"timeout": timeout, "memory_limit": memory_limit}
+        made = Plan.from_dict(run_isolated(plan, source, target_name(target), subject=_name(source), **given))
+    else:
+        tree = source if isinstance(source, Tree) else _measured(source, policy, storage_options)
+        made = make_plan(tree, target_name(target), policy, workers=workers)
     told = isinstance(target, str | os.PathLike) and made.target == os.fspath(target)
-    return replace(made, place=None if told else target, access=source.access)
+    return replace(made, place=None if told else target, access=_access(source))
+
+
+def _measured(source: str | os.PathLike[str], policy: Policy, storage_options: dict[str, Any] | None) -> Tree:
+    roots = cast(Any, policy.external_roots)
+    return scan(source, measure=True, links=policy.links, external_roots=roots, storage_options=storage_options)
+
+
+def _access(source: str | os.PathLike[str] | Tree) -> dict[str, Any] | None:
+    """What a source's name does not say: credentials that its URL carried."""
+    if isinstance(source, Tree):
+        return source.access
+    name, options = separate(os.fspath(source))
+    return None if name == os.fspath(source) else options
+
+
+def _name(source: str | os.PathLike[str] | Tree) -> str:
+    return source.file if isinstance(source, Tree) else shown(os.fspath(source))
 
 
 def target_name(target: Any) -> str:
@@ -208,6 +224,7 @@ def run_task(target: Target, number: int, work: Work) -> dict[str, Json]:
 
     record: dict[str, Json] = {"units": 0, "nbytes": 0, "decoded": 0, "checksums": {}}
     for source, written, region in work:
+        beat()
         if isinstance(written, Scratch):
             written.put(region, source.read(region))
             continue
@@ -238,6 +255,7 @@ def convert(
     source_options: dict[str, Any] | None = None,
     isolated: bool = False,
     timeout: float | None = None,
+    memory_limit: int | None = None,
     workers: int | None = None,
     **fields: Any,
 ) -> Report:
@@ -261,6 +279,13 @@ def convert(
         Where tasks run; by default an active distributed client, else threads here.
     storage_options, source_options : dict, optional
         For a target, and a source, by URL: what fsspec takes.
+    isolated : bool
+        Do all of it in a process of its own, so that a file on which libhdf5 crashes or hangs costs an error, not the
+        program. Where the target is a Store, or a client's cluster does the work, only the headers are read there.
+    timeout : float, optional
+        Seconds that isolated work may take without progress: an object read, a task ended.
+    memory_limit : int, optional
+        Bytes of memory that isolated work may take; the machine's by default.
 
     Returns
     -------
@@ -276,6 +301,13 @@ def convert(
 
     if verify is not None and verify not in LEVELS:
         raise PlanError(f"verify: expected one of {', '.join(map(repr, LEVELS))}, found {verify!r}")
+    limits: dict[str, Any] = {"timeout": timeout, "memory_limit": memory_limit}
+    if isolated and can_isolate(target, scheduler):
+        given = {"policy": Policy.of(policy, fields), "verify": verify, "overwrite": overwrite, "scheduler": scheduler}
+        given |= {"storage_options": storage_options, "source_options": source_options, "workers": workers}
+        with telling(progress) as tell:
+            answer = run_isolated(convert, source, target, subject=_name(source), progress=tell, **limits, **given)
+        return Report.from_dict(answer)
     start = time.perf_counter()
     made = plan(
         source,
@@ -283,8 +315,8 @@ def convert(
         policy=policy,
         storage_options=source_options,
         isolated=isolated,
-        timeout=timeout,
         workers=workers,
+        **limits,
         **fields,
     )
     source_options = _with_access(made, source_options)

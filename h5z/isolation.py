@@ -1,75 +1,369 @@
-"""Scanning in a process of its own: libhdf5 can crash, or never end, on a hostile file."""
+"""Work in a process of its own: on a corrupt file libhdf5 can crash, never end, or take all memory.
+
+`run_isolated` hands a call to a child process and waits for its answer. The request travels as a pickle, from here; the answer
+comes back as JSON: a child that a file has led astray has no way to make this process do anything. Children serve one call
+after the other; one that met an error is not used again, since the next file might pay for it. They end when this process
+does, however it ends.
+"""
 
 from __future__ import annotations
 
+import atexit
+import fcntl
 import json
 import os
+import pickle
+import resource
+import selectors
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from io import BufferedReader
+from typing import Any, BinaryIO, cast
 
-from h5z.errors import H5zError, PlanError, SourceError, UnsupportedError, one_line
-from h5z.nodes import Tree
+import h5z.errors
+from h5z.credentials import redact
+from h5z.errors import H5zError, SourceError, TransientError, one_line
+from h5z.heartbeat import listen
+from h5z.machine import memory_nbytes
+from h5z.scheduling import default_client
+
+Progress = Callable[[int, int], None]
+_IDLE_SECONDS = 60.0  # after which a child that has nothing to do ends
+_BEAT_SECONDS = 0.2
+_UNWIND_SECONDS = 5.0  # for a child to leave things in order when it is interrupted
+_FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM)
+_START = "import sys; sys.path[:] = sys.argv[2:]; from h5z.isolation import serve; serve(int(sys.argv[1]))"
 
 
-def scan_isolated(
-    path: str | os.PathLike[str],
-    measure: bool,
-    links: str,
-    external_roots: Sequence[str],
-    storage_options: dict[str, Any] | None,
-    timeout: float | None,
-) -> Tree:
-    """Scan a file as `h5z.scan` does, in a process of its own.
+class _EndedError(Exception):
+    """A child ended without an answer."""
+
+
+class _SilentError(Exception):
+    """A child gave no sign of life for too long."""
+
+
+def can_isolate(target: Any, scheduler: Any) -> bool:
+    """Whether work on a target can be done elsewhere: it is a path or URL, and no cluster of this process does the work."""
+    if isinstance(target, str | os.PathLike):
+        return isinstance(scheduler, str) or (scheduler is None and default_client() is None)
+    return False
+
+
+def run_isolated(
+    function: Callable[..., Any],
+    *arguments: Any,
+    subject: str,
+    timeout: float | None = None,
+    memory_limit: int | None = None,
+    progress: Progress | None = None,
+    **keywords: Any,
+) -> Any:
+    """Call a function in a child process.
+
+    Parameters
+    ----------
+    function : callable
+        Of a module's own; what it returns has a ``to_dict``.
+    subject : str
+        What the work is about, for messages: the source's name.
+    timeout : float, optional
+        Seconds that it may take without a sign of life: an object read, a task ended.
+    memory_limit : int, optional
+        Bytes that it may take beyond what a child has at its start; by default what the machine has. Held on Linux.
+    progress : callable, optional
+        Is told what the function tells the callable that it then gets under this name.
+
+    Returns
+    -------
+    JSON
+        What the result's ``to_dict`` gave.
 
     Raises
     ------
     SourceError
-        Also where that process crashes, or takes longer than `timeout` seconds.
+        If the process crashes, gives no sign of life, or wants more memory.
+    TransientError
+        If it is killed from outside.
+    H5zError
+        What the function raised.
     """
-    request = {
-        "path": os.fspath(path),
-        "measure": measure,
-        "links": links,
-        "external_roots": list(map(str, external_roots)),
-        "storage_options": storage_options,
-    }
+    limit = memory_limit or memory_nbytes()
+    request = pickle.dumps((function, arguments, keywords, progress is not None, limit))
+    for fresh in (False, True):
+        child = _Child() if fresh else _children.take()
+        try:
+            answer = child.ask(request, timeout, progress)
+        except _EndedError:
+            if child.served:  # an earlier file may have damaged it, or it had just ended: only a new one tells
+                continue
+            raise _died(subject, child) from None
+        except _SilentError:
+            raise SourceError(f"{subject}: no progress for {timeout:g} s; libhdf5 hangs on it, or its storage does") from None
+        if "error" in answer:
+            raise _error(subject, answer, limit)
+        _children.give(child)
+        return answer["result"]
+    raise AssertionError("a new child has not served yet")
+
+
+def _died(subject: str, child: _Child) -> H5zError:
+    status = child.status
+    if status >= 0:
+        return SourceError(f"{subject}: the process that read it ended with status {status} {child.last_words()}".rstrip())
+    number = signal.Signals(-status)
+    if number in _FROM_OUTSIDE:
+        return TransientError(f"{subject}: the process that read it was killed from outside ({number.name})")
+    return SourceError(f"{subject}: libhdf5 crashed while reading it ({number.name}); the file is damaged")
+
+
+def _error(subject: str, answer: dict[str, Any], limit: int) -> BaseException:
+    kind, text = answer["kind"], answer["error"]
+    if kind == "KeyboardInterrupt":
+        return KeyboardInterrupt()
+    if kind == "MemoryError":
+        text = f"{subject}: expected to need no more than {limit} bytes of memory ({text})"
+    elif kind == "":
+        text = f"{subject}: cannot be read ({text})"
+    found = getattr(h5z.errors, kind, SourceError)
+    error: BaseException = found(text) if isinstance(found, type) and issubclass(found, H5zError) else SourceError(text)
+    error.add_note(answer["trace"])
+    return error
+
+
+class _Child:
+    """A process that works for this one."""
+
+    def __init__(self) -> None:
+        self.served = 0
+        alive, self._life = os.pipe()
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-c", _START, str(alive), *map(os.path.abspath, sys.path)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._said,
+                pass_fds=(alive,),
+                start_new_session=True,  # an interrupt from the terminal is for us, who pass it on
+            )
+        finally:
+            os.close(alive)
+
+    def ask(self, request: bytes, timeout: float | None, progress: Progress | None) -> dict[str, Any]:
+        """Send a request and wait for its answer; whatever goes wrong is the end of the child."""
+        requests, answers = cast(BinaryIO, self._process.stdin), cast(BinaryIO, self._process.stdout)
+        try:
+            with selectors.DefaultSelector() as selector:
+                selector.register(answers, selectors.EVENT_READ)
+                requests.write(request)
+                requests.flush()
+                pending: list[bytes] = []
+                while True:
+                    if not selector.select(timeout):
+                        raise _SilentError
+                    data = os.read(answers.fileno(), 1 << 20)
+                    if not data:
+                        raise _EndedError
+                    *lines, rest = data.split(b"\n")
+                    for line in lines:
+                        told = json.loads(b"".join([*pending, line]))
+                        pending = []
+                        if "error" in told or "result" in told:
+                            if "error" in told:
+                                self.close()
+                            return cast(dict[str, Any], told)
+                        if progress is not None and told["done"] is not None:
+                            progress(*told["done"])
+                    pending.append(rest)
+        except (BrokenPipeError, ConnectionError):
+            self.close()
+            raise _EndedError from None
+        except KeyboardInterrupt:
+            self.interrupt()
+            raise
+        except BaseException:
+            self.close(kill=not isinstance(sys.exception(), _EndedError))
+            raise
+
+    @property
+    def status(self) -> int:
+        """How it ended."""
+        return self._process.wait()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can be asked."""
+        return self._process.poll() is None
+
+    def last_words(self) -> str:
+        """The last line that it, or the C library, wrote on standard error."""
+        self._said.seek(max(0, self._said.seek(0, os.SEEK_END) - 4096))
+        lines = self._said.read().decode(errors="replace").split("\n")
+        return redact(next((f"({line.strip()})" for line in reversed(lines) if line.strip()), ""))
+
+    def interrupt(self) -> None:
+        """Have it leave things in order, and end."""
+        with suppress(OSError):
+            self._process.send_signal(signal.SIGINT)
+            cast(BinaryIO, self._process.stdin).close()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_UNWIND_SECONDS)
+        self.close(kill=True)
+
+    def close(self, *, kill: bool = False) -> None:
+        """End it."""
+        if kill:
+            self._process.kill()
+        with suppress(OSError):
+            cast(BinaryIO, self._process.stdin).close()
+        try:
+            self._process.wait(_UNWIND_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        cast(BinaryIO, self._process.stdout).close()
+        if self._life >= 0:
+            os.close(self._life)
+            self._life = -1
+
+
+class _Children:
+    """Children that wait for work."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._idle: list[_Child] = []
+        self._owner = os.getpid()
+
+    def take(self) -> _Child:
+        """One that waits, or a new one."""
+        with self._lock:
+            if self._owner != os.getpid():  # a forked process has none of its own
+                self._idle, self._owner = [], os.getpid()
+            while self._idle:
+                child = self._idle.pop()
+                if child.alive:
+                    return child
+                child.close()
+        return _Child()
+
+    def give(self, child: _Child) -> None:
+        """Let one wait for more work."""
+        child.served += 1
+        with self._lock:
+            if len(self._idle) < (os.cpu_count() or 1):
+                self._idle.append(child)
+                return
+        child.close()
+
+    def close(self) -> None:
+        """End those that wait."""
+        with self._lock:
+            while self._idle and self._owner == os.getpid():
+                self._idle.pop().close(kill=True)
+
+
+_children = _Children()
+atexit.register(_children.close)
+
+
+def serve(life: int) -> None:
+    """Answer requests on standard input until it ends, or nothing comes for a while.
+
+    Parameters
+    ----------
+    life : int
+        File descriptor of a pipe that ends when the process that asks does.
+    """
+    _end_with(life)
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what libraries print is no answer
+    requests = cast(BufferedReader, sys.stdin.buffer)
+    with selectors.DefaultSelector() as selector:
+        selector.register(requests, selectors.EVENT_READ)
+        while selector.select(_IDLE_SECONDS):
+            if not requests.peek(1):
+                return
+            answer = _answer(requests, answers)
+            answers.write(json.dumps(answer).encode() + b"\n")
+            answers.flush()
+
+
+def _answer(requests: BinaryIO, answers: BinaryIO) -> dict[str, Any]:
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "h5z.isolation"],
-            input=json.dumps(request),
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise SourceError(f"{path}: reading its headers took more than {timeout:g} s") from None
-    if done.returncode < 0:
-        raise SourceError(f"{path}: libhdf5 crashed while reading it (signal {-done.returncode}); the file is damaged")
+        function, arguments, keywords, tells, limit = pickle.load(requests)
+        teller = _Teller(answers)
+        listen(teller.beat)
+        with _limited(limit):
+            return {"result": function(*arguments, **keywords, **({"progress": teller.tell} if tells else {})).to_dict()}
+    except BaseException as error:
+        kind = type(error).__name__ if isinstance(error, H5zError | MemoryError | KeyboardInterrupt) else ""
+        if isinstance(error, ConnectionError | TimeoutError) and not isinstance(error, H5zError):
+            kind = "TransientError"
+        return {"error": one_line(error), "kind": kind, "trace": redact(traceback.format_exc())}
+    finally:
+        listen(None)
+
+
+class _Teller:
+    """Writes signs of life, not more of them than serve."""
+
+    def __init__(self, answers: BinaryIO) -> None:
+        self._answers = answers
+        self._lock = threading.Lock()
+        self._last = 0.0
+        self._done: tuple[int, int] | None = None
+
+    def beat(self) -> None:
+        """A step has ended."""
+        self._write()
+
+    def tell(self, done: int, total: int) -> None:
+        """So much is done, of so much."""
+        self._done = (done, total)
+        self._write(at_once=done >= total)
+
+    def _write(self, *, at_once: bool = False) -> None:
+        now = time.monotonic()
+        if now - self._last < _BEAT_SECONDS and not at_once:
+            return
+        with self._lock:
+            self._last = now
+            self._answers.write(json.dumps({"done": self._done}).encode() + b"\n")
+            self._answers.flush()
+
+
+@contextmanager
+def _limited(nbytes: int) -> Iterator[None]:
+    """Hold this process to so many bytes of memory beyond what it has, where the system can do that (Linux)."""
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    with suppress(OSError):
+        with open("/proc/self/statm") as file:
+            now = int(file.read().split()[5]) * resource.getpagesize()
+        wanted = [now + nbytes, *(limit for limit in before if limit != resource.RLIM_INFINITY)]
+        resource.setrlimit(resource.RLIMIT_DATA, (min(wanted), before[1]))
     try:
-        answer = json.loads(done.stdout)
-    except json.JSONDecodeError:
-        raise SourceError(f"{path}: scanning ended with status {done.returncode}: {done.stderr[-300:]}") from None
-    if "error" in answer:
-        kind = {cls.__name__: cls for cls in (PlanError, SourceError, UnsupportedError)}
-        raise kind.get(answer["kind"], SourceError)(answer["error"])
-    return Tree.from_dict(answer)
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
 
 
-def main() -> None:
-    """Answer one request (JSON on standard input) with a Tree or an error (JSON on standard output)."""
-    from h5z.scan import scan
+def _end_with(life: int) -> None:
+    """End this process when the other end of a pipe closes, even while libhdf5 holds Python's lock."""
+    if hasattr(os, "O_ASYNC") and hasattr(fcntl, "F_SETOWN"):
+        fcntl.fcntl(life, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(life, fcntl.F_SETFL, fcntl.fcntl(life, fcntl.F_GETFL) | os.O_ASYNC)  # SIGIO, which nobody handles, ends it
 
-    request = json.load(sys.stdin)
-    answer: Callable[[], dict[str, Any]] = lambda: scan(request.pop("path"), **request).to_dict()  # noqa: E731
-    try:
-        document = answer()
-    except H5zError as error:
-        document = {"error": one_line(error), "kind": type(error).__name__}
-    sys.stdout.write(json.dumps(document))
+    def watch() -> None:
+        os.read(life, 1)
+        os._exit(1)
 
-
-if __name__ == "__main__":
-    main()
+    threading.Thread(target=watch, daemon=True).start()

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -26,7 +26,8 @@ from h5z.dimensions import is_bare
 from h5z.dtypes import access, describe, leaves, memory
 from h5z.errors import H5zError, PlanError, SourceError, one_line
 from h5z.files import open_dataset, open_file
-from h5z.isolation import scan_isolated
+from h5z.heartbeat import beat
+from h5z.isolation import run_isolated
 from h5z.measure import LARGEST_CONTENT, measured
 from h5z.nodes import ArrayNode, Attribute, Datatype, GroupNode, Json, Link, Node, Problem, Tree, TypeNode
 from h5z.references import address, reference_text, space_text
@@ -50,6 +51,7 @@ def scan(
     storage_options: dict[str, Any] | None = None,
     isolated: bool = False,
     timeout: float | None = None,
+    memory_limit: int | None = None,
 ) -> Tree:
     """Read the headers of an HDF5 file.
 
@@ -67,7 +69,9 @@ def scan(
     isolated : bool
         Scan in a process of its own, so that a file on which libhdf5 crashes costs an error, not the program.
     timeout : float, optional
-        Seconds that an isolated scan may take.
+        Seconds that an isolated scan may take without progress: an object, or a slab of variable-length data.
+    memory_limit : int, optional
+        Bytes of memory that an isolated scan may take; the machine's by default.
 
     Returns
     -------
@@ -77,19 +81,30 @@ def scan(
     Raises
     ------
     SourceError
-        If the file is missing, is no HDF5 file, is damaged, or crashes the library.
+        If the file is missing, is no HDF5 file, is damaged, crashes the library, or takes it too long or too much memory.
     """
-    if isolated:
-        return scan_isolated(path, measure, links, external_roots, storage_options, timeout)
     if links not in ("record", "follow"):
         raise PlanError(f"links: expected 'record' or 'follow', found {links!r}")
     name, storage_options = separate(os.fspath(path), storage_options)
+    access = None if name == os.fspath(path) else separate(os.fspath(path))[1]
+    if isolated:
+        found = run_isolated(
+            scan,
+            name,
+            subject=name,
+            timeout=timeout,
+            memory_limit=memory_limit,
+            measure=measure,
+            links=links,
+            external_roots=tuple(external_roots),
+            storage_options=storage_options,
+        )
+        return replace(Tree.from_dict(found), access=access)
     with open_file(name, storage_options) as file:
         scanner = _Scanner(file, name, measure, links == "follow", tuple(external_roots), storage_options)
         nodes = scanner.walk()
         size, mtime_ns = _identity(name, file, storage_options)
         block = _user_block(name, file.userblock_size, storage_options)
-        access = storage_options if name != os.fspath(path) else None
         return Tree(name, size, mtime_ns, nodes, tuple(scanner.problems), tuple(scanner.notes), block, access)
 
 
@@ -168,6 +183,7 @@ class _Scanner:
             raise SourceError(f"{self.name}: its root group cannot be read ({one_line(error)})") from None
         stack = [_Met("/", root, (address(root),))]
         while stack:
+            beat()
             met = stack.pop()
             found.append(met)
             if len(found) > MAX_OBJECTS:
@@ -176,6 +192,7 @@ class _Scanner:
                 stack.extend(reversed(list(self._children(met))))
         nodes: dict[str, Node] = {}
         for met in found:
+            beat()
             try:
                 nodes[met.path] = self._node(met)
             except (OSError, KeyError, RuntimeError, ValueError, TypeError, OverflowError) as error:

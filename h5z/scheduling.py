@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 from h5z.errors import PlanError, one_line
 
@@ -57,16 +57,17 @@ def _client(scheduler: Any) -> Iterator[Any | None]:
     elif hasattr(scheduler, "submit"):
         yield scheduler
     else:
-        yield _default_client() if scheduler is None else None
+        yield default_client() if scheduler is None else None
 
 
-def _default_client() -> Any | None:
+def default_client() -> Any | None:
+    """The distributed client that is active in this process, or None."""
     if "distributed" not in sys.modules:
         return None
-    from distributed import default_client
+    import distributed
 
     try:
-        return default_client()
+        return distributed.default_client()
     except ValueError:
         return None
 
@@ -131,19 +132,33 @@ def watching(progress: bool | Callable[[int, int], None], total: int) -> Iterato
     """Show how far a run is: nothing, a bar on the terminal (bytes, rate, time left), or a callable told (done, total)."""
     if not progress:
         yield lambda nbytes: None
-    elif callable(progress):
-        done = 0
-
-        def tell(nbytes: int) -> None:
-            nonlocal done
-            done += nbytes
-            progress(done, total)
-
-        yield tell
     else:
-        from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+        done = 0
+        with telling(progress) as show:
 
-        columns = (BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(), TimeRemainingColumn())
-        with Progress(*columns, transient=True) as bar:
-            task = bar.add_task("", total=total)
-            yield lambda nbytes: bar.update(task, advance=nbytes)
+            def tell(nbytes: int) -> None:
+                nonlocal done
+                done += nbytes
+                cast(Callable[[int, int], None], show)(done, total)
+
+            yield tell
+
+
+@contextmanager
+def telling(progress: bool | Callable[[int, int], None]) -> Iterator[Callable[[int, int], None] | None]:
+    """As `watching`, for work elsewhere that says itself how much is done, of how much."""
+    if callable(progress) or not progress:
+        yield progress if callable(progress) else None
+    else:
+        with _bar() as show:
+            yield show
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[int, int], None]]:
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -20,6 +20,7 @@ from h5z.dtypes import Leaf, access, memory, relabelled
 from h5z.errors import SourceError
 from h5z.files import files, reading
 from h5z.grid import Region, region_shape
+from h5z.heartbeat import beat
 from h5z.nodes import Datatype
 from h5z.references import reference_text
 
@@ -100,6 +101,7 @@ class Dataset:
             return
         step = max(1, _SLAB_ELEMENTS // max(1, math.prod(shape[1:])))
         for start in range(0, shape[0], step):
+            beat()
             yield (slice(start, min(start + step, shape[0])), *(slice(0, n) for n in shape[1:]))
 
 

@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from h5z.credentials import separate
+from h5z.credentials import separate, shown
 from h5z.errors import PlanError, TargetError, one_line
 from h5z.files import forget, open_file
 from h5z.grid import Region, region_shape
+from h5z.heartbeat import beat
+from h5z.isolation import can_isolate, run_isolated
 from h5z.nodes import Json
 from h5z.plan import ArrayPlan, Plan
 from h5z.policy import Policy
 from h5z.report import Difference, Report
-from h5z.scheduling import run, watching
+from h5z.scheduling import run, telling, watching
 from h5z.source import SourceArray
 
 if TYPE_CHECKING:
@@ -41,6 +43,8 @@ def verify(
     storage_options: dict[str, Any] | None = None,
     source_options: dict[str, Any] | None = None,
     isolated: bool = False,
+    timeout: float | None = None,
+    memory_limit: int | None = None,
 ) -> Report:
     """Compare a finished target with its source.
 
@@ -48,6 +52,8 @@ def verify(
     ----------
     level : {"structure", "sample", "full"}
         Metadata only; also regions at random and at the edges of each array; or every value, bit for bit.
+    isolated, timeout, memory_limit
+        As for `h5z.convert`.
 
     Returns
     -------
@@ -64,6 +70,13 @@ def verify(
 
     if level not in LEVELS:
         raise PlanError(f"level: expected one of {', '.join(map(repr, LEVELS))}, found {level!r}")
+    limits: dict[str, Any] = {"timeout": timeout, "memory_limit": memory_limit}
+    if isolated and can_isolate(target, scheduler):
+        given = {"level": level, "scheduler": scheduler, "storage_options": storage_options, "source_options": source_options}
+        with telling(progress) as tell:
+            subject = shown(os.fspath(source))
+            answer = run_isolated(verify, source, target, subject=subject, progress=tell, **limits, **given)
+        return Report.from_dict(answer)
     start = time.perf_counter()
     place = Target.of(target, storage_options)
     source, source_options = separate(os.fspath(source), source_options)
@@ -76,7 +89,7 @@ def verify(
     if not isinstance(record, dict) or "policy" not in record:
         raise TargetError(f"{place.name}: expected a target of h5z, found a Zarr hierarchy without its record")
     policy = Policy.from_dict(record["policy"])
-    made = plan(source, target, policy=policy, storage_options=source_options, isolated=isolated)
+    made = plan(source, target, policy=policy, storage_options=source_options, isolated=isolated, **limits)
     try:
         with watching(progress, made.nbytes) as advance:
             differences, checked = check(made, place, level, scheduler, advance, source_options, finished=True)
@@ -239,6 +252,7 @@ def compare(source: SourceArray, target: TargetArray, regions: tuple[Region, ...
     """
     path, stored = target.plan.path, 0
     for region in regions:
+        beat()
         expected = source.read(region)
         try:
             found = target.read(region)
