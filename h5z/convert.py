@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from h5z.target import Target
     from h5z.units import TargetArray
 
+_BEGUN = {"begun": "", "replacing": ".h5z"}  # stages at which what is unfinished in a target is this call's own: where
 Work: TypeAlias = tuple[tuple[Any, Any, Region], ...]  # source or scratch, scratch or target, region
 
 
@@ -297,17 +298,17 @@ def convert(
     PlanError, UnsupportedError, SourceError, TargetError
         Nothing is left behind that opens as a finished target.
     """
-    from h5z.target import Target, finalize, prepare
-
     if verify is not None and verify not in LEVELS:
         raise PlanError(f"verify: expected one of {', '.join(map(repr, LEVELS))}, found {verify!r}")
     limits: dict[str, Any] = {"timeout": timeout, "memory_limit": memory_limit}
     if isolated and can_isolate(target, scheduler):
         given = {"policy": Policy.of(policy, fields), "verify": verify, "overwrite": overwrite, "scheduler": scheduler}
         given |= {"storage_options": storage_options, "source_options": source_options, "workers": workers}
+        limits |= {"subject": _name(source), "clear_up": partial(_take_away, target, storage_options)}
         with telling(progress) as tell:
-            answer = run_isolated(convert, source, target, subject=_name(source), progress=tell, **limits, **given)
-        return Report.from_dict(answer)
+            return Report.from_dict(run_isolated(convert, source, target, progress=tell, **limits, **given))
+    from h5z.target import Target, finalize, prepare
+
     start = time.perf_counter()
     made = plan(
         source,
@@ -330,16 +331,20 @@ def convert(
     differences: tuple[Any, ...] = ()
     checked = 0
     total = made.nbytes * (1 + (verify == "full"))
-    with watching(progress, total) as advance, _leaving(made.source, place if fresh or place.prefix else None, scheduler):
+    stage = "replacing" if place.prefix else "begun" if fresh else "resumed"
+    beat(stage)
+    with watching(progress, total) as advance, _leaving(made.source, place, stage, scheduler):
         if not finished:
             done = place.done()
             advance(sum(record.get("decoded", 0) for record in done.values()))
             for staging in (True, False):
                 tasks = _work(made, place, set(done), staging=staging, storage_options=source_options)
                 jobs = ((run_task, (place, task.number, work), 0 if staging else work_nbytes(work)) for task, work in tasks)
-                run(jobs, scheduler, made.workers, advance)
+                run(jobs, scheduler, made.workers, advance, subject=made.source, timeout=timeout)
         if verify:
-            differences, checked = check(made, place, verify, scheduler, advance, source_options, finished=finished)
+            differences, checked = check(
+                made, place, verify, scheduler, advance, source_options, finished=finished, timeout=timeout
+            )
     if differences:
         status = "differs"
     elif not finished:
@@ -370,14 +375,21 @@ def work_nbytes(work: Work) -> int:
 
 
 @contextmanager
-def _leaving(source: str, begun: Target | None, scheduler: Any) -> Iterator[None]:
+def _leaving(source: str, place: Target, stage: str, scheduler: Any) -> Iterator[None]:
     """Let go of the source; take away a target that this call began if its source is unreadable: no rerun could end it."""
     try:
         yield
-    except SourceError:
-        if begun is not None:
-            begun.clear() if not begun.prefix else replace(begun, prefix="").clear(".h5z")
+    except (SourceError, MemoryError):
+        _take_away(place, None, stage)
         raise
     finally:
         forget(source)
         on_workers(scheduler, forget, source)
+
+
+def _take_away(where: Any, storage_options: dict[str, Any] | None, stage: str) -> None:
+    """Take away what a run that broke off at a stage had begun of its target."""
+    from h5z.target import Target
+
+    if stage in _BEGUN:
+        replace(Target.of(where, storage_options), prefix="").clear(_BEGUN[stage])

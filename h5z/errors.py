@@ -32,6 +32,10 @@ class SourceError(H5zError, OSError):
     exit_code = 3
 
 
+class IsolationError(SourceError):
+    """The process that read the source crashed, hung or wanted too much memory: skip the file."""
+
+
 class TargetError(H5zError, OSError):
     """The target cannot be read or written: free it, or choose another."""
 

@@ -29,7 +29,7 @@ from typing import Any, BinaryIO, cast
 
 import h5z.errors
 from h5z.credentials import redact
-from h5z.errors import H5zError, SourceError, TransientError, one_line
+from h5z.errors import H5zError, IsolationError, SourceError, TransientError, one_line
 from h5z.heartbeat import listen
 from h5z.machine import memory_nbytes
 from h5z.scheduling import default_client
@@ -37,7 +37,7 @@ from h5z.scheduling import default_client
 Progress = Callable[[int, int], None]
 _IDLE_SECONDS = 60.0  # after which a child that has nothing to do ends
 _BEAT_SECONDS = 0.2
-_UNWIND_SECONDS = 5.0  # for a child to leave things in order when it is interrupted
+_UNWIND_SECONDS = 3.0  # for a child to leave things in order when it is interrupted
 _FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM)
 _START = "import sys; sys.path[:] = sys.argv[2:]; from h5z.isolation import serve; serve(int(sys.argv[1]))"
 
@@ -48,6 +48,10 @@ class _EndedError(Exception):
 
 class _SilentError(Exception):
     """A child gave no sign of life for too long."""
+
+
+class _ElsewhereError(Exception):
+    """What a child's traceback said, for ``--debug``."""
 
 
 def can_isolate(target: Any, scheduler: Any) -> bool:
@@ -64,6 +68,7 @@ def run_isolated(
     timeout: float | None = None,
     memory_limit: int | None = None,
     progress: Progress | None = None,
+    clear_up: Callable[[str], None] | None = None,
     **keywords: Any,
 ) -> Any:
     """Call a function in a child process.
@@ -80,6 +85,8 @@ def run_isolated(
         Bytes that it may take beyond what a child has at its start; by default what the machine has. Held on Linux.
     progress : callable, optional
         Is told what the function tells the callable that it then gets under this name.
+    clear_up : callable, optional
+        Is told the stage that the function had said it was at (`h5z.heartbeat.beat`), where the process ended before it.
 
     Returns
     -------
@@ -88,7 +95,7 @@ def run_isolated(
 
     Raises
     ------
-    SourceError
+    IsolationError
         If the process crashes, gives no sign of life, or wants more memory.
     TransientError
         If it is killed from outside.
@@ -97,31 +104,48 @@ def run_isolated(
     """
     limit = memory_limit or memory_nbytes()
     request = pickle.dumps((function, arguments, keywords, progress is not None, limit))
-    for fresh in (False, True):
-        child = _Child() if fresh else _children.take()
-        try:
-            answer = child.ask(request, timeout, progress)
-        except _EndedError:
-            if child.served:  # an earlier file may have damaged it, or it had just ended: only a new one tells
-                continue
-            raise _died(subject, child) from None
-        except _SilentError:
-            raise SourceError(f"{subject}: no progress for {timeout:g} s; libhdf5 hangs on it, or its storage does") from None
-        if "error" in answer:
-            raise _error(subject, answer, limit)
-        _children.give(child)
-        return answer["result"]
-    raise AssertionError("a new child has not served yet")
+    child = _children.take()
+    try:
+        answer = _ask(child, request, subject, timeout, progress, clear_up)
+    except (IsolationError, TransientError):
+        if not child.served or child.silent:
+            raise
+        child = _Child()  # an earlier file may have damaged the other, or it had just ended: only a new one tells
+        answer = _ask(child, request, subject, timeout, progress, clear_up)
+    if "error" in answer:
+        raise _error(subject, answer, limit)
+    _children.give(child)
+    return answer["result"]
+
+
+def _ask(
+    child: _Child,
+    request: bytes,
+    subject: str,
+    timeout: float | None,
+    progress: Progress | None,
+    clear_up: Callable[[str], None] | None,
+) -> dict[str, Any]:
+    try:
+        return child.ask(request, timeout, progress)
+    except _EndedError:
+        error = _died(subject, child)
+    except _SilentError:
+        child.silent = True
+        error = IsolationError(f"{subject}: no progress for {timeout:g} s; libhdf5 hangs on it, or its storage does")
+    if clear_up is not None and isinstance(error, IsolationError):
+        clear_up(child.stage)
+    raise error
 
 
 def _died(subject: str, child: _Child) -> H5zError:
     status = child.status
     if status >= 0:
-        return SourceError(f"{subject}: the process that read it ended with status {status} {child.last_words()}".rstrip())
-    number = signal.Signals(-status)
-    if number in _FROM_OUTSIDE:
-        return TransientError(f"{subject}: the process that read it was killed from outside ({number.name})")
-    return SourceError(f"{subject}: libhdf5 crashed while reading it ({number.name}); the file is damaged")
+        return IsolationError(f"{subject}: the process that read it ended with status {status} {child.last_words()}".rstrip())
+    name = signal.Signals(-status).name
+    if -status in _FROM_OUTSIDE:
+        return TransientError(f"{subject}: the process that read it was killed from outside ({name})")
+    return IsolationError(f"{subject}: libhdf5 crashed while reading it ({name}); the file is damaged")
 
 
 def _error(subject: str, answer: dict[str, Any], limit: int) -> BaseException:
@@ -129,12 +153,12 @@ def _error(subject: str, answer: dict[str, Any], limit: int) -> BaseException:
     if kind == "KeyboardInterrupt":
         return KeyboardInterrupt()
     if kind == "MemoryError":
-        text = f"{subject}: expected to need no more than {limit} bytes of memory ({text})"
+        kind, text = "IsolationError", f"{subject}: expected to need no more than {limit} bytes of memory ({text})"
     elif kind == "":
         text = f"{subject}: cannot be read ({text})"
     found = getattr(h5z.errors, kind, SourceError)
     error: BaseException = found(text) if isinstance(found, type) and issubclass(found, H5zError) else SourceError(text)
-    error.add_note(answer["trace"])
+    error.__cause__ = _ElsewhereError(answer["trace"])
     return error
 
 
@@ -143,6 +167,8 @@ class _Child:
 
     def __init__(self) -> None:
         self.served = 0
+        self.silent = False
+        self.stage = ""
         alive, self._life = os.pipe()
         self._said = tempfile.TemporaryFile()  # noqa: SIM115
         try:
@@ -163,6 +189,7 @@ class _Child:
         try:
             with selectors.DefaultSelector() as selector:
                 selector.register(answers, selectors.EVENT_READ)
+                self.stage = ""
                 requests.write(request)
                 requests.flush()
                 pending: list[bytes] = []
@@ -180,6 +207,7 @@ class _Child:
                             if "error" in told:
                                 self.close()
                             return cast(dict[str, Any], told)
+                        self.stage = told["stage"] or self.stage
                         if progress is not None and told["done"] is not None:
                             progress(*told["done"])
                     pending.append(rest)
@@ -322,22 +350,22 @@ class _Teller:
         self._last = 0.0
         self._done: tuple[int, int] | None = None
 
-    def beat(self) -> None:
+    def beat(self, stage: str) -> None:
         """A step has ended."""
-        self._write()
+        self._write(stage)
 
     def tell(self, done: int, total: int) -> None:
         """So much is done, of so much."""
         self._done = (done, total)
         self._write(at_once=done >= total)
 
-    def _write(self, *, at_once: bool = False) -> None:
+    def _write(self, stage: str = "", *, at_once: bool = False) -> None:
         now = time.monotonic()
-        if now - self._last < _BEAT_SECONDS and not at_once:
+        if now - self._last < _BEAT_SECONDS and not at_once and not stage:
             return
         with self._lock:
             self._last = now
-            self._answers.write(json.dumps({"done": self._done}).encode() + b"\n")
+            self._answers.write(json.dumps({"done": self._done, "stage": stage}).encode() + b"\n")
             self._answers.flush()
 
 

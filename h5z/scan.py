@@ -26,6 +26,7 @@ from h5z.dimensions import is_bare
 from h5z.dtypes import access, describe, leaves, memory
 from h5z.errors import H5zError, PlanError, SourceError, one_line
 from h5z.files import open_dataset, open_file
+from h5z.filters import filter_available
 from h5z.heartbeat import beat
 from h5z.isolation import run_isolated
 from h5z.measure import LARGEST_CONTENT, measured
@@ -432,6 +433,7 @@ def _order_flags(plist: Any, group: bool) -> str:
 
 def _filters(plist: Any) -> Iterator[tuple[int, str, int, tuple[int, ...]]]:
     for i in range(plist.get_nfilters()):
+        filter_available(plist.get_filter(i)[0])  # once it is loaded, its name is the one that it gives itself
         number, flags, options, name = plist.get_filter(i)
         yield int(number), _text(name), int(flags), tuple(map(int, options))
 

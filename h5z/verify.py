@@ -92,7 +92,7 @@ def verify(
     made = plan(source, target, policy=policy, storage_options=source_options, isolated=isolated, **limits)
     try:
         with watching(progress, made.nbytes) as advance:
-            differences, checked = check(made, place, level, scheduler, advance, source_options, finished=True)
+            differences, checked = check(made, place, level, scheduler, advance, source_options, finished=True, timeout=timeout)
     finally:
         forget(made.source)
     status = "differs" if differences else "verified"
@@ -126,6 +126,7 @@ def check(
     source_options: dict[str, Any] | None = None,
     *,
     finished: bool = False,
+    timeout: float | None = None,
 ) -> tuple[tuple[Difference, ...], int]:
     """Compare a target with its plan and the plan's source.
 
@@ -151,7 +152,7 @@ def check(
             jobs.append((compare, (handle, written, tuple(group)), sum(_nbytes(array, region) for region in group)))
     first: dict[str, Difference] = {}
     sums: dict[str, int] = {}
-    for path, difference, stored in run(jobs, scheduler, made.workers, advance):
+    for path, difference, stored in run(jobs, scheduler, made.workers, advance, subject=made.source, timeout=timeout):
         sums[path] = (sums.get(path, 0) + stored) % (1 << 64)
         if difference is not None:
             first.setdefault(path, difference)
