@@ -135,7 +135,8 @@ def source_array(
 ) -> SourceArray:
     """The handle that reads what becomes one planned array; past libhdf5 where that can be done, or not."""
     direct = direct and array.route != "library"
-    dataset = Dataset(made.source, array.source, array.whole or array.described, storage_options, direct)
+    roots = tuple(os.fspath(folder) for folder in made.policy.external_roots)
+    dataset = Dataset(made.source, array.source, array.whole or array.described, storage_options, direct, roots)
     return SourceArray(
         dataset,
         array.leaf(),

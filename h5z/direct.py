@@ -221,7 +221,7 @@ def external_fetch(did: Any, plist: Any) -> Fetch:
 
     Past the end of such a file there are zeros, as libhdf5 has it.
     """
-    folder = os.path.dirname(os.path.abspath(h5f.get_name(did).decode("utf-8", "surrogateescape")))
+    folder = os.path.dirname(os.path.realpath(os.fsdecode(h5f.get_name(did))))
     parts = [plist.get_external(i) for i in range(plist.get_external_count())]
     files = [
         (os.path.join(folder, name.decode("utf-8", "surrogateescape")), int(start), int(size)) for name, start, size in parts

@@ -18,6 +18,7 @@ from h5z.errors import SourceError, TransientError, one_line
 from h5z.filters import BUILTIN, load_plugins
 from h5z.grid import Region
 from h5z.nodes import Datatype
+from h5z.roots import Roots, folder_of
 
 if TYPE_CHECKING:
     pass
@@ -40,6 +41,8 @@ def open_file(name: str, storage_options: dict[str, Any] | None = None) -> h5py.
         raise SourceError(f"{name}: no such file")
     if os.path.isdir(name):
         raise SourceError(f"{name}: expected an HDF5 file, found a directory")
+    if not os.path.isfile(name):
+        raise SourceError(f"{name}: expected an HDF5 file, found a pipe, a socket or a device")
     try:
         return h5py.File(name, "r")
     except (OSError, RuntimeError, ValueError) as error:
@@ -80,8 +83,9 @@ def _open_url(name: str, storage_options: dict[str, Any] | None) -> h5py.File:
 class OpenFile:
     """An open file with the readers of its datasets."""
 
-    def __init__(self, name: str, storage_options: dict[str, Any] | None) -> None:
+    def __init__(self, name: str, storage_options: dict[str, Any] | None, roots: tuple[str, ...]) -> None:
         self.file = open_file(name, storage_options)
+        self.roots = Roots(name, roots)
         self.fetch = url_fetch(name, storage_options) if "://" in name else local_fetch(self.file)
         self._datasets: OrderedDict[str, Any] = OrderedDict()
         self._readers: OrderedDict[str, DirectReader | None] = OrderedDict()
@@ -91,7 +95,7 @@ class OpenFile:
         """An open dataset, one for all who read it: its external files are found by who opened it first."""
         with self._lock:
             if path not in self._datasets:
-                self._datasets[path] = open_dataset(self.file, path)
+                self._datasets[path] = open_dataset(self.file, path, self.roots)
                 _trim(self._datasets, _READERS)
             return self._datasets[path]
 
@@ -99,7 +103,7 @@ class OpenFile:
         """The reader of a dataset past libhdf5, made at the first call; None where only libhdf5 can read it."""
         with self._lock:
             if path not in self._readers:
-                did = h5d.open(self.file.id, path.encode("utf-8", "surrogateescape"))
+                did, _ = _open_inside(self.file, path, self.roots)
                 here = h5f.get_name(did) == h5f.get_name(self.file.id)  # an external link leads into another file
                 self._readers[path] = direct_reader(did, dtype, self.fetch) if here else None
                 _trim(self._readers, _READERS)
@@ -118,14 +122,14 @@ class Files:
         self._lock = threading.Lock()
         self._files: OrderedDict[tuple[Any, ...], OpenFile] = OrderedDict()
 
-    def get(self, name: str, storage_options: dict[str, Any] | None) -> OpenFile:
+    def get(self, name: str, storage_options: dict[str, Any] | None, roots: tuple[str, ...] = ()) -> OpenFile:
         """Return the open file, opening it if it is not, or no longer, the one at that path."""
-        key: tuple[Any, ...] = (name,)
+        key: tuple[Any, ...] = (name, roots)
         if "://" not in name and os.path.exists(name):
             stat = os.stat(name)
-            key = (name, stat.st_mtime_ns, stat.st_size, stat.st_ino)
+            key = (name, roots, stat.st_mtime_ns, stat.st_size, stat.st_ino)
         with self._lock:
-            file = self._files.pop(key, None) or OpenFile(name, storage_options)
+            file = self._files.pop(key, None) or OpenFile(name, storage_options, roots)
             self._files[key] = file
             if len(self._files) > _OPEN_FILES:
                 self._files.popitem(last=False)
@@ -146,22 +150,33 @@ def forget(name: str) -> None:
     files.forget(name)
 
 
-def open_dataset(file: h5py.File, path: str) -> Any:
-    """Open a dataset, its external files looked for in the folder of its own file.
+def open_dataset(file: h5py.File, path: str, roots: Roots) -> Any:
+    """Open a dataset, if nothing that it reads lies outside the roots; its external files are looked for beside its own file.
 
     Who opens such a dataset first decides where they are looked for: nobody else may hold it open.
+
+    Raises
+    ------
+    SourceError
+        If it leads outside the roots.
     """
-    raw = path.encode("utf-8", "surrogateescape")
-    did = h5d.open(file.id, raw)
+    did, where = _open_inside(file, path, roots)
     plist = did.get_create_plist()
     if any(plist.get_filter(i)[0] not in BUILTIN for i in range(plist.get_nfilters())):
         load_plugins()
     if plist.get_external_count() == 0:
         return did
-    did.close()
     access_list = h5p.create(h5p.DATASET_ACCESS)
-    access_list.set_efile_prefix(os.path.dirname(os.path.abspath(file.filename)).encode())
-    return h5d.open(file.id, raw, access_list)
+    access_list.set_efile_prefix(os.fsencode(folder_of(os.fsdecode(h5f.get_name(did)))))
+    did.close()
+    return h5d.open(*where, access_list)
+
+
+def _open_inside(file: h5py.File, path: str, roots: Roots) -> tuple[Any, tuple[Any, bytes]]:
+    where = roots.locate(file.id, path.encode("utf-8", "surrogateescape"))
+    did = h5d.open(*where)
+    roots.check(did)
+    return did, where
 
 
 @contextmanager

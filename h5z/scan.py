@@ -13,8 +13,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import h5py
 import numpy as np
@@ -32,6 +31,7 @@ from h5z.isolation import run_isolated
 from h5z.measure import LARGEST_CONTENT, measured
 from h5z.nodes import ArrayNode, Attribute, Datatype, GroupNode, Json, Link, Node, Problem, Tree, TypeNode
 from h5z.references import address, reference_text, space_text
+from h5z.roots import Roots
 from h5z.source import Dataset
 
 _LAYOUTS = {h5d.COMPACT: "compact", h5d.CONTIGUOUS: "contiguous", h5d.CHUNKED: "chunked", h5d.VIRTUAL: "virtual"}
@@ -165,14 +165,10 @@ class _Scanner:
     ) -> None:
         self.file, self.name, self.measure, self.follow = file, name, measure, follow
         self.storage_options = storage_options
-        remote = "://" in name
-        folder = Path(name).resolve().parent
-        self.folder = folder
-        self.roots = () if remote else (folder, *(Path(root).resolve() for root in roots))
+        self.roots = Roots(name, roots)
         self.problems: list[Problem] = []
         self.notes: list[str] = []
         self.paths: dict[tuple[int, int], str] = {}
-        self.kept: list[Any] = []
 
     def walk(self) -> dict[str, Node]:
         """Meet every object, first the links, then the headers: references need to know every object's path."""
@@ -246,23 +242,19 @@ class _Scanner:
             return Link(name, "user", str(int(kind))), None
         if not self.follow:
             return link, None
-        if link.kind == "external":
-            return link, self._external(path, link)
         try:
-            return link, h5o.open(gid, raw)
+            return link, self.roots.open(gid, raw)
+        except SourceError as error:
+            self.problems.append(Problem(path, one_line(error)))
         except (KeyError, OSError):
-            return link, None
+            pass  # dangling
+        return link, None
 
     def _measured(self, node: ArrayNode, did: Any) -> ArrayNode:
-        for file in node.files:
-            if file != "." and self._inside(file) is None:
-                reason = f"{node.layout} storage in {file!r} lies outside the external roots"
-                self.problems.append(Problem(node.path, reason))
-                return node
         handle = Dataset(self.name, node.path, node.dtype, self.storage_options)
         if node.layout == "external":
             did.close()
-            did = open_dataset(self.file, node.path)
+            did = open_dataset(self.file, node.path, self.roots)
         if is_bare(node) and node.storage_nbytes > LARGEST_CONTENT:
             found = f"{node.storage_nbytes} bytes of a netCDF dimension without variable"
             self.notes.append(f"{node.path}: the {found} are not carried over")
@@ -271,23 +263,6 @@ class _Scanner:
         except (OSError, RuntimeError, ValueError, TypeError, KeyError, H5zError) as error:
             self.problems.append(Problem(node.path, _reason(error)))
             return node
-
-    def _external(self, path: str, link: Link) -> Any | None:
-        file = self._inside(cast(str, link.file))
-        if file is None:
-            self.problems.append(Problem(path, f"external link to {link.file!r} leads outside the external roots"))
-            return None
-        try:
-            other = h5py.File(file, "r")
-            self.kept.append(other)
-            return h5o.open(other.id, link.target.encode("utf-8", "surrogateescape"))
-        except (KeyError, OSError):
-            return None
-
-    def _inside(self, file: str) -> Path | None:
-        """The real path of a file that the source names, or None where it leaves the roots."""
-        path = (self.folder / file).resolve()
-        return path if any(path.is_relative_to(root) for root in self.roots) else None
 
     def _node(self, met: _Met) -> Node:
         path, oid = met.path, met.oid
@@ -347,6 +322,7 @@ class _Scanner:
         return reference_text(ref, self.file.id, self.paths)
 
     def _array(self, path: str, did: Any, plist: Any, attributes: tuple[Attribute, ...], order: str) -> ArrayNode:
+        self.roots.check(did)  # before libhdf5 looks for the extent of virtual sources
         tid, space = did.get_type(), did.get_space()
         dtype = describe(tid)
         null = space.get_simple_extent_type() == h5s.NULL

@@ -18,7 +18,7 @@ from h5py import h5s
 from h5z.direct import DirectReader
 from h5z.dtypes import Leaf, access, memory, relabelled
 from h5z.errors import SourceError
-from h5z.files import files, reading
+from h5z.files import OpenFile, files, reading
 from h5z.grid import Region, region_shape
 from h5z.heartbeat import beat
 from h5z.nodes import Datatype
@@ -38,6 +38,8 @@ class Dataset:
     ----------
     direct : bool
         Whether to read past libhdf5 where that can be done; verification does not, so that libhdf5 is its witness.
+    roots : tuple of str
+        Folders, beside the file's own, in which other files may lie from which its values come.
     """
 
     file: str
@@ -45,10 +47,11 @@ class Dataset:
     dtype: Datatype
     storage_options: dict[str, Any] | None = field(default=None, repr=False)
     direct: bool = True
+    roots: tuple[str, ...] = ()
 
     def open(self) -> Any:
         """Open the dataset: external files and virtual sources are looked for beside the file that names them."""
-        return files.get(self.file, self.storage_options).dataset(self.path)
+        return self._file.dataset(self.path)
 
     def read(self, region: Region) -> Any:
         """Read a region; scalars by the empty region.
@@ -77,7 +80,15 @@ class Dataset:
 
     def reader(self) -> DirectReader | None:
         """The reader that goes past libhdf5, or None."""
-        return files.get(self.file, self.storage_options).reader(self.path, self.dtype)
+        return self._file.reader(self.path, self.dtype)
+
+    @property
+    def _file(self) -> OpenFile:
+        return files.get(self.file, self.storage_options, self.roots)
+
+    def text_of(self, ref: Any) -> str:
+        """Where a reference points that was read from the dataset."""
+        return reference_text(ref, self._file.file.id)
 
     def read_from(self, did: Any, region: Region) -> Any:
         """Read a region from the open dataset."""
@@ -216,8 +227,7 @@ class SourceArray:
         flat = np.asarray(values, dtype=object).ravel()
         out = np.empty(flat.shape, dtype=object)
         if cast(dict[str, Any], self.leaf.described)["class"] == "reference":
-            fid = files.get(self.dataset.file, self.dataset.storage_options).file.id
-            out[:] = [reference_text(ref, fid) for ref in flat]
+            out[:] = list(map(self.dataset.text_of, flat))
         elif self.leaf.dtype == "bytes":
             out[:] = [item.encode("utf-8", "surrogateescape") if isinstance(item, str) else bytes(item or b"") for item in flat]
         else:

@@ -15,7 +15,7 @@ LAYERS = (
     {"errors", "credentials", "heartbeat", "machine"},
     {"nodes", "grid", "names"},
     {"dtypes", "attributes", "codecs", "filters"},
-    {"direct", "files", "references", "source", "dimensions", "policy", "report"},
+    {"direct", "files", "references", "roots", "source", "dimensions", "policy", "report"},
     {"scan", "measure", "isolation", "plan", "chunking", "records", "planner", "scheduling"},
     {"documents", "target", "units", "staging"},
     {"verify", "convert"},
