@@ -150,8 +150,10 @@ def forget(name: str) -> None:
     files.forget(name)
 
 
-def open_dataset(file: h5py.File, path: str, roots: Roots) -> Any:
-    """Open a dataset, if nothing that it reads lies outside the roots; its external files are looked for beside its own file.
+def open_dataset(file: h5py.File, path: str, roots: Roots | None = None) -> Any:
+    """Open a dataset, if nothing that it reads lies outside the roots: by default, its file's folder.
+
+    Its external files are looked for in that folder.
 
     Who opens such a dataset first decides where they are looked for: nobody else may hold it open.
 
@@ -160,7 +162,7 @@ def open_dataset(file: h5py.File, path: str, roots: Roots) -> Any:
     SourceError
         If it leads outside the roots.
     """
-    did, where = _open_inside(file, path, roots)
+    did, where = _open_inside(file, path, roots or Roots(file.filename))
     plist = did.get_create_plist()
     if any(plist.get_filter(i)[0] not in BUILTIN for i in range(plist.get_nfilters())):
         load_plugins()

@@ -298,11 +298,10 @@ def test_nothing_in_the_working_directory_is_imported(cli: Run, tmp_path: Path) 
 
 @pytest.mark.archive
 @pytest.mark.skipif(not DATA.exists(), reason="no folder of real files")
-def test_a_real_file_on_which_libhdf5_crashes(cli: Run, tmp_path: Path) -> None:
-    """A virtual dataset that is its own source."""
+def test_a_real_file_on_which_libhdf5_would_crash(cli: Run, tmp_path: Path) -> None:
+    """A virtual dataset that is its own source: never handed to libhdf5."""
     source = next(DATA.rglob("vds_cyclic.h5"))
     for verb in ("convert", "plan"):
         done = cli(verb, source, tmp_path / "out.zarr")
-        assert done.returncode in (BAD_SOURCE, 1)
-        expect_one_line(done, done.returncode, "vds_cyclic.h5")
+        expect_one_line(done, 1, "vds_cyclic.h5", "its own source")
     assert list(tmp_path.iterdir()) == []
