@@ -175,9 +175,12 @@ def open_dataset(file: h5py.File, path: str, roots: Roots | None = None) -> Any:
 
 
 def _open_inside(file: h5py.File, path: str, roots: Roots) -> tuple[Any, tuple[Any, bytes]]:
-    where = roots.locate(file.id, path.encode("utf-8", "surrogateescape"))
-    did = h5d.open(*where)
-    roots.check(did)
+    try:
+        where = roots.locate(file.id, path.encode("utf-8", "surrogateescape"))
+        did = h5d.open(*where)
+        roots.check(did)
+    except SourceError as error:
+        raise SourceError(f"{file.filename}: {path}: {error}") from None
     return did, where
 
 
