@@ -21,6 +21,7 @@ from h5z.nodes import Datatype
 Fetch = Callable[[int, int], bytes]  # (offset, nbytes) -> bytes
 _LARGEST_INDEX = 50_000_000
 _RUNS = 4096  # of contiguous bytes that one read of a region may take; beyond, libhdf5 gathers them better
+_SLACK = 1 << 20  # by which filters may enlarge a chunk, beyond doubling it
 _PLAIN = frozenset({"number", "bool", "enum", "complex", "opaque", "bitfield", "time", "compound", "array", "string"})
 
 
@@ -74,6 +75,8 @@ class DirectReader:
         self.masks = np.zeros(grid.size, np.uint32)
         if found:
             places, offsets, sizes, masks = zip(*found, strict=True)
+            if max(offsets) + max(sizes) >= 1 << 63:
+                raise ValueError("its index tells of chunks past any file's end")
             index = np.asarray(places, np.int64) // np.asarray(grid.chunks)
             inside = (index < np.asarray(grid.counts)).all(axis=1)  # chunks past a shrunk array's end may linger
             numbers = np.ravel_multi_index(tuple(index[inside].T), grid.counts)
@@ -152,7 +155,10 @@ class DirectReader:
 
     def stored(self, number: int) -> bytes:
         """A chunk's bytes as they lie in the file."""
-        return self.fetch(int(self.offsets[number]), int(self.sizes[number]))
+        size = int(self.sizes[number])
+        if size != self.nbytes and (not self.filters or size > 2 * self.nbytes + _SLACK):
+            raise ValueError(f"expected a chunk of {self.nbytes} bytes, found {size} stored for it")
+        return self.fetch(int(self.offsets[number]), size)
 
     def _contiguous(self, region: Region) -> Any:
         if self.offset is None:
@@ -265,6 +271,9 @@ def local_fetch(file: h5py.File) -> Fetch:
     weakref.finalize(file, os.close, fd)
 
     def fetch(offset: int, nbytes: int) -> bytes:
+        end = os.fstat(fd).st_size
+        if not 0 <= offset <= offset + nbytes <= end:
+            raise OSError(f"expected {nbytes} bytes at {offset}, found the file's end at {end}")
         found = os.pread(fd, nbytes, offset)
         while len(found) < nbytes:
             more = os.pread(fd, nbytes - len(found), offset + len(found))

@@ -191,6 +191,6 @@ def reading(file: str, path: str, region: Region) -> Iterator[None]:
         yield
     except SourceError:
         raise
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+    except (OSError, RuntimeError, LookupError, ValueError, TypeError, ArithmeticError, MemoryError) as error:
         where = ",".join(f"{s.start}:{s.stop}" for s in region)
         raise SourceError(f"{file}: {path}[{where}] cannot be read ({one_line(error)})") from None

@@ -6,8 +6,6 @@ Sources: the HDF5 filter registry and the filters' own formats (deflate: RFC 195
 
 from __future__ import annotations
 
-import bz2
-import struct
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache
@@ -15,9 +13,11 @@ from typing import Any
 
 import numcodecs
 from h5py import h5z
-from isal import isal_zlib
 from numcodecs import blosc
 
+from h5z.bounded import bunzip2, inflate, unblosc, unlz4, unzstd
+
+_SLACK = 1 << 16  # what a filter may add to a chunk, beyond doubling it, before the next one encodes it
 BUILTIN = range(1, 7)  # libhdf5's own filters
 Filter = tuple[int, str, int, tuple[int, ...]]
 Decoder = Callable[[Any, int], Any]
@@ -84,21 +84,18 @@ def decode(stored: Any, filters: Sequence[Filter], mask: int, nbytes: int) -> An
     ValueError
         If a checksum fails, or the bytes are not what the pipeline writes.
     """
+    most = nbytes if all(number == SHUFFLE for number, _, _, _ in filters[:-1]) else 2 * nbytes + _SLACK
     for i in reversed(range(len(filters))):
         if mask >> i & 1:
             continue
         number, name, _, options = filters[i]
         try:
-            stored = _DECODERS[number](stored, options[0] if number == SHUFFLE else nbytes)
+            stored = _DECODERS[number](stored, options[0] if number == SHUFFLE else most)
         except Exception as error:  # each library has errors of its own
             raise ValueError(f"filter {number} ({name}) cannot decode a chunk ({error})") from None
     if memoryview(stored).nbytes != nbytes:
         raise ValueError(f"expected a chunk of {nbytes} bytes, found {memoryview(stored).nbytes}")
     return stored
-
-
-def _deflate(stored: Any, nbytes: int) -> Any:
-    return isal_zlib.decompress(stored, bufsize=nbytes + 4)
 
 
 def _shuffle(stored: Any, itemsize: int) -> Any:
@@ -121,26 +118,12 @@ def _fletcher32(stored: Any, _: int) -> Any:
     return memoryview(data)[:-4]
 
 
-def _lz4(stored: Any, _: int) -> Any:
-    """Big-endian total and block sizes, then blocks, each with its own length; a block that LZ4 could not shrink is plain."""
-    data = memoryview(stored).cast("B")
-    total, block = struct.unpack_from(">QI", data)
-    out, at = bytearray(), 12
-    codec = numcodecs.LZ4()
-    while len(out) < total:
-        (length,) = struct.unpack_from(">I", data, at)
-        piece, at = data[at + 4 : at + 4 + length], at + 4 + length
-        plain = min(block, total - len(out))
-        out += piece if length == plain else codec.decode(struct.pack("<I", plain) + bytes(piece))
-    return out
-
-
 _DECODERS: dict[int, Decoder] = {
-    DEFLATE: _deflate,
+    DEFLATE: inflate,
     SHUFFLE: _shuffle,
     FLETCHER32: _fletcher32,
-    BZIP2: lambda stored, _: bz2.decompress(stored),
-    BLOSC: lambda stored, _: blosc.decompress(stored),
-    LZ4: _lz4,
-    ZSTD: lambda stored, _: numcodecs.Zstd().decode(stored),
+    BZIP2: bunzip2,
+    BLOSC: unblosc,
+    LZ4: unlz4,
+    ZSTD: unzstd,
 }

@@ -72,7 +72,8 @@ class Dataset:
 
         That is where the chunk skipped a filter, or may have; of a chunk that is not allocated there is nothing: ``b""``.
         """
-        reader = self.reader()
+        with reading(self.file, self.path, tuple(slice(i, i + 1) for i in index)):
+            reader = self.reader()
         if reader is None or reader.grid is None:
             return None
         with reading(self.file, self.path, reader.grid.region(index)):

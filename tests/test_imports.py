@@ -12,7 +12,7 @@ import h5z
 ROOT = Path(__file__).parents[1]
 # Each module may import those of the lines above its own, and of its own line.
 LAYERS = (
-    {"errors", "credentials", "heartbeat", "machine"},
+    {"errors", "credentials", "heartbeat", "machine", "bounded"},
     {"nodes", "grid", "names"},
     {"dtypes", "attributes", "codecs", "filters"},
     {"direct", "files", "references", "roots", "source", "dimensions", "policy", "report"},
