@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Iterable
 from typing import Any, cast
 
 import numpy as np
 
+from h5z import limits
 from h5z.attributes import decode, project
 from h5z.chunking import LEAST_COPIED_NBYTES, SHARD_NBYTES, auto_chunks, fit_memory, marks, widen, zip_own
 from h5z.codecs import PORTABLE, Chain, default, fit, from_filters
@@ -21,6 +24,8 @@ from h5z.nodes import ArrayNode, Attribute, Datatype, GroupNode, Json, Problem, 
 from h5z.plan import TEXT_NBYTES, ArrayPlan, Plan, describe_numpy, numpy_dtype
 from h5z.policy import Policy
 from h5z.records import array_record, attribute_record, clean, json_name, link_record
+
+_KEY_NBYTES = 120  # of a chunk's key below its array, and what a run puts before a path
 
 
 def make_plan(tree: Tree, target: str, policy: Policy, *, workers: int | None = None) -> Plan:
@@ -48,10 +53,11 @@ def make_plan(tree: Tree, target: str, policy: Policy, *, workers: int | None = 
     planner.run()
     problems = tuple(tree.problems) + tuple(planner.problems)
     if problems and policy.unsupported == "error":
-        named = "; ".join(f"{problem.path}: {problem.reason}" for problem in problems[:10])
+        named = "; ".join(f"{_short(problem.path)}: {problem.reason}" for problem in problems[:10])
         more = f"; and {len(problems) - 10} more" if len(problems) > 10 else ""
         raise UnsupportedError(f"{tree.file}: cannot be carried over (unsupported='report' goes on without): {named}{more}")
     arrays, count = fit_memory(planner.arrays, policy, workers or os.cpu_count() or 1)
+    _check_size(tree.file, target, arrays, planner.groups)
     return Plan(
         tree.file,
         target,
@@ -73,6 +79,30 @@ def _check_rank(tree: Tree, policy: Policy) -> None:
         if isinstance(wanted, tuple) and len(wanted) not in ranks:
             found = ", ".join(map(str, sorted(ranks)))
             raise PlanError(f"{tree.file}: {name} {wanted} have rank {len(wanted)}, found only arrays of rank {found or 'none'}")
+
+
+def _check_size(source: str, target: str, arrays: list[ArrayPlan], groups: Iterable[str]) -> None:
+    """Refuse what would never end, and paths that the target cannot have."""
+    tasks = sum(array.blocks.size for array in arrays)
+    if tasks > limits.MOST_TASKS + len(arrays):
+        worst = max(arrays, key=lambda array: array.blocks.size)
+        raise PlanError(
+            f"{source}: expected at most {limits.MOST_TASKS:,} tasks, found {tasks:,}, of which {worst.path} needs"
+            f" {worst.blocks.size:,}; more memory makes them larger"
+        )
+    place, most = (
+        (target.partition("://")[2], limits.LONGEST_KEY_NBYTES)
+        if "://" in target
+        else (os.path.abspath(target), limits.LONGEST_PATH_NBYTES)
+    )
+    for path in (*groups, *(array.path for array in arrays)):
+        length = len(os.fsencode(place)) + len(path.encode("utf-8", "surrogateescape")) + _KEY_NBYTES
+        if length > most:
+            raise PlanError(f"{source}: expected paths of at most {most} bytes in {target}, found {length} for {_short(path)}")
+
+
+def _short(path: str) -> str:
+    return path if len(path) <= 200 else f"{path[:100]}…{path[-100:]}"
 
 
 class _Planner:
@@ -176,7 +206,13 @@ class _Planner:
 
     def _array(self, node: ArrayNode) -> None:
         try:
+            if node.chunks:
+                limits.at_most(limits.MOST_CHUNKS, ChunkGrid(node.shape or (), node.chunks).size, "chunks")
             found = leaves(node.dtype, nested=self.policy.zarr_format == 3)
+            for leaf in found:
+                limits.at_most(
+                    limits.LARGEST_ARRAY_NBYTES, math.prod((node.shape or ()) + leaf.extra) * _itemsize(leaf), "bytes of an array"
+                )
             if any(problem.path == node.path for problem in self.tree.problems):
                 return
             if any(leaf.ragged for leaf in found) and node.shape is not None and 0 not in node.shape and not node.counts:
@@ -247,7 +283,7 @@ class _Planner:
         if is_string and (self.policy.strings == "bytes" or (self.policy.strings == "auto" and not node.utf8)):
             kind = "bytes"
         text = isinstance(leaf.dtype, str)
-        itemsize = TEXT_NBYTES if text else cast("np.dtype[Any]", leaf.dtype).itemsize
+        itemsize = _itemsize(leaf)
         kept = self._kept(node, leaf, itemsize, text)
         chunks, shards = self._chunks(node, leaf, shape, itemsize, kept)
         fill, dense = self._fill(node, leaf, text)
@@ -367,6 +403,11 @@ class _Planner:
         if masked is not None and _fits(masked, leaf.described):
             return masked, masked != value
         return None, value is not None and bool(np.any(decode(value, leaf.described) != decode_zero(leaf.described)))
+
+
+def _itemsize(leaf: Leaf) -> int:
+    """Bytes of an element; assumed where it varies."""
+    return TEXT_NBYTES if isinstance(leaf.dtype, str) else leaf.dtype.itemsize
 
 
 def _served(node: ArrayNode, own: Shape) -> bool:

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 # Each module may import those of the lines above its own, and of its own line.
 LAYERS = (
     {"errors", "credentials", "heartbeat", "machine", "bounded"},
-    {"nodes", "grid", "names"},
+    {"nodes", "grid", "names", "limits"},
     {"dtypes", "attributes", "codecs", "filters"},
     {"direct", "files", "references", "roots", "source", "dimensions", "policy", "report"},
     {"scan", "measure", "isolation", "plan", "chunking", "records", "planner", "scheduling"},
