@@ -216,7 +216,8 @@ class Plan(Record):
         what = self.to_dict()
         for name in ("target", "workers"):
             what.pop(name, None)
-        what["policy"].pop("memory", None)
+        for name in ("memory", "unmatched"):
+            what["policy"].pop(name, None)
         what["source"] = os.path.basename(self.source)
         for array in what["arrays"]:
             for name in ("block", "stage", "reads", "route"):

@@ -13,12 +13,12 @@ ROOT = Path(__file__).parents[1]
 # Each module may import those of the lines above its own, and of its own line.
 LAYERS = (
     {"errors"},
-    {"nodes", "grid", "names"},
+    {"nodes", "grid", "names", "identity"},
     {"dtypes", "attributes", "codecs", "filters"},
     {"direct", "files", "references", "source", "dimensions", "policy", "report"},
     {"scan", "measure", "isolation", "plan", "chunking", "records", "planner", "scheduling"},
     {"documents", "target", "units", "staging"},
-    {"verify", "convert"},
+    {"verify", "convert", "state"},
     {"explore", "doctor"},
     {"cli"},
 )
