@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, TypeAlias
 
 from dask.utils import parse_bytes
@@ -53,6 +54,10 @@ def _policy(value: Any) -> Any:
         raise ValueError(one_line(error)) from None
 
 
+def _aware(value: datetime | timedelta) -> datetime | timedelta:
+    return value.replace(tzinfo=UTC) if isinstance(value, datetime) and value.tzinfo is None else value
+
+
 def _template(value: str) -> str:
     try:
         target_name("folder/name.h5", value)
@@ -96,6 +101,45 @@ Isolate: TypeAlias = Annotated[
     Field(description="Scan small files in processes of their own always, or only after one has killed its worker."),
 ]
 Scheduler: TypeAlias = Annotated[str, Field(min_length=1, pattern="://", description="The address of a dask scheduler.")]
+Policies: TypeAlias = Annotated[
+    dict[str, PolicyFields],
+    BeforeValidator(lambda value: {} if value is None else value),
+    Field(description="Fields of h5z.Policy for the files that a pattern matches, over `policy`; the first match counts."),
+]
+OnChange: TypeAlias = Annotated[
+    Literal["redo", "quarantine"],
+    Field(description="What becomes of a file that has changed since its target was made."),
+]
+OnError: TypeAlias = Annotated[
+    Literal["continue", "fail", "stop"],
+    Field(description="With files in quarantine: end as completed; try all, then fail; or fail at the first."),
+]
+Since: TypeAlias = Annotated[
+    datetime | timedelta,
+    AfterValidator(_aware),
+    Field(description="Skip files modified before: a time such as 2026-01-31T00:00Z, or a duration such as P7D."),
+]
+Block: TypeAlias = Annotated[
+    str,
+    Field(min_length=1, description="A Prefect Secret block that holds storage options as JSON: what fsspec takes."),
+]
+
+
+class ClusterSpec(BaseModel):
+    """A dask cluster to make: a class by its dotted name, its keywords, and how large."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, serialize_by_alias=True)
+
+    class_name: str = Field(alias="class", pattern=r"^[A-Za-z_][\w.]*$", description="Such as dask_jobqueue.SLURMCluster.")
+    keywords: dict[str, Any] = Field(default_factory=dict, description="What the class is called with.")
+    scale: PositiveInt | None = Field(default=None, description="Workers to ask for.")
+    adapt: dict[str, Any] | None = Field(default=None, description="Keywords of adapt: minimum, maximum, …")
+
+    @model_validator(mode="after")
+    def _one_size(self) -> ClusterSpec:
+        if self.scale is not None and self.adapt is not None:
+            raise ValueError("scale and adapt: expected one of them")
+        return self
 
 
 class ArchiveParameters(BaseModel):
@@ -106,24 +150,44 @@ class ArchiveParameters(BaseModel):
     sources: Sources
     target_root: TargetRoot
     policy: PolicyFields = Field(default_factory=dict)
+    policies: Policies = Field(default_factory=dict)
     name_template: Template = DEFAULT_TEMPLATE
     verify: Verify = "sample"
     overwrite: bool = False
+    on_change: OnChange = "redo"
+    on_error: OnError = "continue"
+    since: Since | None = None
+    settle_seconds: NonNegativeFloat = 0.0
     batch_files: PositiveInt = 500
     batch_nbytes: Nbytes = 1 << 30
     big_file_nbytes: Nbytes = 128 << 20
     workers: PositiveInt | None = None
     scheduler: Scheduler | None = None
+    cluster: ClusterSpec | None = None
     isolate: Isolate = "auto"
     scan_timeout: PositiveFloat | None = 300.0
+    batch_timeout: PositiveFloat | None = None
     retries: NonNegativeInt = 3
     retry_delay_seconds: NonNegativeFloat = 2.0
+    source_storage: Block | None = None
+    target_storage: Block | None = None
 
     @model_validator(mode="after")
     def _one_cluster(self) -> ArchiveParameters:
-        if self.workers is not None and self.scheduler is not None:
-            raise ValueError("workers and scheduler: expected one of them: a cluster of that many processes, or an address")
+        check_cluster(self)
         return self
+
+    @property
+    def not_before(self) -> float | None:
+        """The time before which files are skipped, in seconds since 1970."""
+        if isinstance(self.since, timedelta):
+            return (datetime.now(UTC) - self.since).timestamp()
+        return None if self.since is None else self.since.timestamp()
+
+    @property
+    def where(self) -> dict[str, Any]:
+        """The cluster, as `flows.cluster.connect` takes it: as asked for, else as the environment's H5Z_CLUSTER says."""
+        return cluster_of(self.workers, self.scheduler, self.cluster)
 
     @classmethod
     def check(cls, given: Mapping[str, Any]) -> ArchiveParameters:
@@ -138,6 +202,36 @@ class ArchiveParameters(BaseModel):
             return cls.model_validate(dict(given))
         except ValidationError as error:
             raise PlanError("; ".join(_message(item) for item in error.errors(include_url=False))) from None
+
+
+def check_cluster(given: Any) -> None:
+    """Refuse more than one of a number of workers, an address and a cluster to make."""
+    if sum(value is not None for value in (given.workers, given.scheduler, given.cluster)) > 1:
+        raise ValueError(
+            "workers, scheduler and cluster: expected one of them: a number of processes, an address, or a cluster to make"
+        )
+
+
+def cluster_of(workers: int | None, scheduler: str | None, cluster: ClusterSpec | None) -> dict[str, Any]:
+    """The keywords of `flows.cluster.connect`; where nothing is asked for, the environment's H5Z_CLUSTER.
+
+    Raises
+    ------
+    PlanError
+        If H5Z_CLUSTER is neither an address nor a cluster as JSON.
+    """
+    text = os.environ.get("H5Z_CLUSTER", "").strip()
+    if text and workers is None and scheduler is None and cluster is None:
+        if "://" in text and not text.startswith("{"):
+            scheduler = text
+        else:
+            try:
+                cluster = ClusterSpec.model_validate_json(text)
+            except ValidationError as error:
+                what = "; ".join(_message(item) for item in error.errors(include_url=False))
+                raise PlanError(f"H5Z_CLUSTER: expected an address, or a cluster as JSON: {what}") from None
+    made = None if cluster is None else cluster.model_dump(exclude_none=True)
+    return {"workers": workers, "scheduler": scheduler, "cluster": made}
 
 
 def _message(item: Any) -> str:
