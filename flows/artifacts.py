@@ -20,7 +20,7 @@ from prefect.artifacts import (
 from prefect.events import emit_event
 
 from flows.progress import Progress
-from flows.report import PAGE_NAME, ArchiveReport, FileRecord
+from flows.report import PAGE_NAME, ArchiveReport, FileRecord, printable
 
 PROGRESS_KEY, FILES_KEY, REPORT_KEY = "h5z-progress", "h5z-files", "h5z-report"
 MOST_ROWS = 1000  # of a table that people look at; the report has all
@@ -83,16 +83,11 @@ def rows(report: ArchiveReport, most: int = MOST_ROWS) -> list[dict[str, Any]]:
 def _row(record: FileRecord) -> dict[str, Any]:
     rate = record.nbytes / record.seconds / 2**20 if record.seconds else None
     return {
-        "file": _text(record.source),
+        "file": printable(record.source),
         "status": record.status,
         "bytes": record.nbytes,
         "stored": record.stored_nbytes,
         "ratio": round(record.nbytes / record.stored_nbytes, 2) if record.stored_nbytes else None,
         "MiB/s": None if rate is None else round(rate, 1),
-        "reason": _text(record.reason or "; ".join((*record.not_carried, *record.differences))),
+        "reason": printable(record.reason or "; ".join((*record.not_carried, *record.differences))),
     }
-
-
-def _text(value: str) -> str:
-    """Text that UTF-8 can hold: names of files may be any bytes."""
-    return value.encode("utf-8", "backslashreplace").decode()

@@ -45,9 +45,9 @@ class Options:
     def policy_of(self, relative: str) -> h5z.Policy:
         """The policy of a file. What it says of arrays that this file lacks is no error: files of an archive differ.
 
-        >>> options = Options({"codec": "zstd:3"}, policies=(("raw/*", {"codec": "keep"}),))
-        >>> options.policy_of("raw/2019/a.h5").codec, options.policy_of("a.h5").codec["name"]
-        ('keep', 'zstd')
+        >>> options = Options({"chunks": "source"}, policies=(("raw/*", {"chunks": (5, 5)}),))
+        >>> options.policy_of("raw/2019/a.h5").chunks, options.policy_of("a.h5").chunks
+        ((5, 5), 'source')
         """
         own = next((fields for pattern, fields in self.policies if matches(pattern, relative)), {})
         return h5z.Policy.from_dict({"unmatched": "report", **self.policy, **own})

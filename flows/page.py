@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.layout import ArrayLayout, caption, layouts, picture
-from flows.report import STATUSES, ArchiveReport, FileRecord
+from flows.report import STATUSES, ArchiveReport, FileRecord, printable
 
 MOST_PARTS = 40  # files that have a part of the page to themselves
 MOST_ROWS = 5000  # of the table of all files; the JSON beside the page has all
@@ -97,13 +97,13 @@ def _throughput(report: ArchiveReport) -> str:
         bins[min(_BINS - 1, int(ended / end * _BINS))] += nbytes / (end / _BINS)
     most = max(bins) or 1.0
     bars = "".join(
-        f'<rect class="bar" x="{10 * i}" y="{140 - 130 * value / most:.1f}" width="9" height="{130 * value / most:.1f}"/>'
+        f'<rect class="bar" x="{6 * i}" y="{140 - 130 * value / most:.1f}" width="5" height="{130 * value / most:.1f}"/>'
         for i, value in enumerate(bins)
         if value
     )
-    words = f'<text x="0" y="158">0 s</text><text x="600" y="158" text-anchor="end">{end:,.1f} s</text>'
+    words = f'<text x="0" y="158">0 s</text><text x="360" y="158" text-anchor="end">{end:,.1f} s</text>'
     about = f"at most {_size(most)}/s of source files done, over {end:,.1f} s"
-    picture = f'<svg id="throughput" viewBox="0 0 600 164" role="img"><title>{about}</title><path class="axis" d="M0 140H600"/>'
+    picture = f'<svg id="throughput" viewBox="0 0 360 164" role="img"><title>{about}</title><path class="axis" d="M0 140H360"/>'
     return f"<figure>{picture}{bars}{words}</svg><figcaption>{about}</figcaption></figure>"
 
 
@@ -126,12 +126,12 @@ def _bars(values: Sequence[tuple[str, int]]) -> str:
     if not most:
         return ""
     lines = "".join(
-        f'<rect class="bar" x="90" y="{22 * i + 3}" width="{max(1, 400 * value / most):.0f}" height="15"/>'
+        f'<rect class="bar" x="90" y="{22 * i + 3}" width="{max(1, 180 * value / most):.0f}" height="15"/>'
         f'<text x="0" y="{22 * i + 15}">{_text(name)}</text>'
-        f'<text x="{95 + 400 * value / most:.0f}" y="{22 * i + 15}">{_size(value)}</text>'
+        f'<text x="{95 + 180 * value / most:.0f}" y="{22 * i + 15}">{_size(value)}</text>'
         for i, (name, value) in enumerate(values)
     )
-    return f'<svg viewBox="0 0 600 {22 * len(values)}" role="img">{lines}</svg>'
+    return f'<svg viewBox="0 0 360 {22 * len(values)}" role="img">{lines}</svg>'
 
 
 def _table(records: Iterable[FileRecord], numbers: dict[str, int], *, reason: bool = False) -> str:
@@ -206,8 +206,7 @@ def _reason(record: FileRecord) -> str:
 
 
 def _text(value: str) -> str:
-    """Text as HTML, whatever bytes the name of a file is of."""
-    return html.escape(value.encode("utf-8", "backslashreplace").decode())
+    return html.escape(printable(value))
 
 
 def _size(nbytes: float) -> str:

@@ -213,6 +213,15 @@ class ArchiveReport:
         return self.path
 
 
+def printable(text: str) -> str:
+    r"""Text as people can read it, whatever bytes the name of a file is of.
+
+    >>> print(printable("a\u202eb\udcff ä"))
+    a\u202eb\udcff ä
+    """
+    return "".join(c if c.isprintable() else c.encode("ascii", "backslashreplace").decode() for c in text)
+
+
 def _write(path: str, text: str, storage_options: dict[str, Any] | None) -> None:
     if "://" in path:
         import fsspec
