@@ -103,7 +103,7 @@ def cluster_class(name: str) -> Any:
     module, _, attribute = name.rpartition(".")
     try:
         kind = getattr(import_module(module or "distributed"), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise PlanError(f"cluster: expected a class such as dask_jobqueue.SLURMCluster, found {name!r} ({error})") from None
     if not isinstance(kind, type) or not all(hasattr(kind, method) for method in ("scale", "adapt", "close")):
         raise PlanError(f"cluster: expected a class of dask clusters, found {name}")
