@@ -82,8 +82,8 @@ def log() -> Iterator[list[str]]:
 
 def test_a_worker_killed_half_way_costs_nothing_but_time(outside: Outside, tmp_path: Path, write: Write, log: list[str]) -> None:
     """Small files and a large one whose blocks are spread over both workers; the flow's log names the worker lost."""
-    for i in range(60):
-        write(tmp_path / "in" / f"{i:02d}.h5", i)
+    for i in range(200):
+        write(tmp_path / "in" / f"{i:03d}.h5", i)
     with h5py.File(tmp_path / "in" / "big.h5", "w") as file:
         file.create_dataset("cube", data=np.random.default_rng(0).random((64, 128, 128)), chunks=(4, 128, 128), compression=4)
     address = outside.address
@@ -101,11 +101,10 @@ def test_a_worker_killed_half_way_costs_nothing_but_time(outside: Outside, tmp_p
         tmp_path / "in", root, scheduler=address, verify="full", big_file_nbytes="1MB", policy={"memory": "32MiB"}
     )
     killer.join()
-    # What the worker had committed when it was killed is found unchanged when it is its turn again.
-    assert (report.exit_code, report.count("converted") + report.count("unchanged")) == (0, 61), str(report)
-    assert report.count("unchanged") <= 1
+    # What a worker had done, but not yet told when it was killed, is found unchanged by the next.
+    assert (report.exit_code, report.count("converted") + report.count("unchanged")) == (0, 201), str(report)
     assert np.array_equal(zarr.open(root / "big.zarr")["cube"][:], h5py.File(tmp_path / "in" / "big.h5")["cube"][:])
-    assert zarr.open(root / "59.zarr")["values"][0, 0] == 59
+    assert zarr.open(root / "199.zarr")["values"][0, 0] == 199
     assert any("was lost" in line for line in log), log
 
 
