@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -21,6 +22,7 @@ import zarr
 
 import flows
 from flows.cluster import cluster_class, connect
+from flows.server import start
 from h5z.errors import PlanError
 
 Write: TypeAlias = Callable[..., Path]
@@ -71,6 +73,8 @@ def log() -> Iterator[list[str]]:
         def emit(self, record: logging.LogRecord) -> None:
             lines.append(record.getMessage())
 
+    start()
+    import_module("flows.archive")  # when Prefect is imported, it sets all of its loggers' levels and handlers
     logger, handler = logging.getLogger("prefect.flow_runs"), Keep(logging.WARNING)
     level = logger.level
     logger.setLevel(logging.WARNING)
