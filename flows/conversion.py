@@ -11,6 +11,7 @@ from typing import Any, Literal, cast
 import h5z
 from flows.batches import Job
 from flows.report import FileRecord
+from h5z import errors
 from h5z.errors import H5zError, TransientError, one_line
 
 try:
@@ -18,6 +19,7 @@ try:
 except ImportError:  # no POSIX
     fcntl = None  # type: ignore[assignment]
 
+_HELD: tuple[type[BaseException], ...] = tuple(filter(None, [getattr(errors, "TargetHeldError", None)]))
 _SUPERBLOCK_3 = b"\x89HDF\r\n\x1a\n\x03"
 _OPEN_FOR_WRITING = 1  # in the superblock's consistency flags (HDF5 file format specification 4.0, II.A)
 
@@ -147,7 +149,7 @@ def quarantine(job: Job, error: BaseException | str) -> FileRecord:
 
 def _why_not(job: Job, error: Exception) -> FileRecord:
     """Tell a file that cannot be migrated from one that cannot be migrated now."""
-    if "Held" in type(error).__name__:
+    if isinstance(error, _HELD):
         return _left(job, "held", one_line(error))
     writer = being_written(job.source)
     if writer or _changed(job):

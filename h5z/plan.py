@@ -18,7 +18,7 @@ from h5z.attributes import decode
 from h5z.dtypes import Leaf
 from h5z.grid import ChunkGrid, Region, region_shape
 from h5z.nodes import Datatype, Json, Problem, Record, Shape
-from h5z.policy import Policy
+from h5z.policy import RUNNING, Policy
 from h5z.report import size, table_html, table_text
 
 FORMAT = 1
@@ -216,7 +216,7 @@ class Plan(Record):
         what = self.to_dict()
         for name in ("target", "workers"):
             what.pop(name, None)
-        for name in ("memory", "unmatched"):
+        for name in RUNNING:
             what["policy"].pop(name, None)
         what["source"] = os.path.basename(self.source)
         for array in what["arrays"]:

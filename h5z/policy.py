@@ -22,6 +22,7 @@ _CHOICES = {
     "strings": ("auto", "utf8", "bytes"),
     "unmatched": ("error", "report"),
 }
+RUNNING = ("memory", "unmatched")  # fields that say how a run goes about it: the target is the same
 ROUTES = ("auto", "copy", "recode", "regrid", "staged", "library")
 
 

@@ -23,8 +23,8 @@ from h5z.dimensions import is_bare
 from h5z.dtypes import access, describe, leaves, memory
 from h5z.errors import H5zError, PlanError, SourceError, one_line
 from h5z.files import open_dataset, open_file
-from h5z.identity import identify
 from h5z.isolation import scan_isolated
+from h5z.listing import identify
 from h5z.measure import LARGEST_CONTENT, measured
 from h5z.nodes import ArrayNode, Attribute, Datatype, GroupNode, Json, Link, Node, Problem, Tree, TypeNode
 from h5z.references import address, reference_text, space_text

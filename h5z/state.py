@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from h5z.errors import TargetError
-from h5z.identity import identify
+from h5z.listing import identify
 from h5z.nodes import Problem, Record
 from h5z.plan import FORMAT
-from h5z.policy import Policy
+from h5z.policy import RUNNING, Policy
 
 
 @dataclass(frozen=True)
@@ -107,5 +107,5 @@ def _compare(record: Mapping[str, Any], wanted: Mapping[str, Any], given: Mappin
 
 def _policy_record(policy: Mapping[str, Any]) -> dict[str, Any]:
     """A policy as JSON would give it back, without what makes no difference to the target."""
-    kept = {key: value for key, value in policy.items() if key not in ("memory", "unmatched")}
+    kept = {key: value for key, value in policy.items() if key not in RUNNING}
     return dict(json.loads(json.dumps(kept)))

@@ -80,7 +80,7 @@ def test_the_identity_of_a_remote_source_is_that_of_its_listing(source: Path) ->
     target = zarr.storage.MemoryStore()
     h5z.convert("memory://bucket/a.h5", target)
     assert h5z.state("memory://bucket/a.h5", target).name == "current"
-    listed = h5z.identity.identity_of(system.find("/bucket", detail=True)["/bucket/a.h5"])
+    listed = h5z.listing.identity_of(system.find("/bucket", detail=True)["/bucket/a.h5"])
     assert h5z.state("memory://bucket/a.h5", target, identity=listed).name == "current"
     system.pipe("/bucket/a.h5", source.read_bytes())
     assert h5z.state("memory://bucket/a.h5", target).name == "outdated"
