@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from h5z.audit import audit
 from h5z.convert import convert, graph, lazy, plan
 from h5z.plan import Plan
 from h5z.policy import Policy
@@ -13,7 +14,21 @@ from h5z.verify import verify
 if TYPE_CHECKING:
     from h5z.target import finalize
 
-__all__ = ["Plan", "Policy", "Report", "State", "convert", "finalize", "graph", "lazy", "plan", "scan", "state", "verify"]
+__all__ = [
+    "Plan",
+    "Policy",
+    "Report",
+    "State",
+    "audit",
+    "convert",
+    "finalize",
+    "graph",
+    "lazy",
+    "plan",
+    "scan",
+    "state",
+    "verify",
+]
 
 
 def __getattr__(name: str) -> Any:

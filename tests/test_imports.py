@@ -18,7 +18,7 @@ LAYERS = (
     {"direct", "files", "references", "source", "dimensions", "policy", "report"},
     {"scan", "measure", "isolation", "plan", "chunking", "records", "planner", "scheduling"},
     {"documents", "target", "units", "staging"},
-    {"verify", "convert", "state"},
+    {"verify", "convert", "state", "audit"},
     {"explore", "doctor"},
     {"cli"},
 )

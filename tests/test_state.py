@@ -76,14 +76,14 @@ def test_what_a_target_lacks_is_known_from_its_record(tmp_path: Path) -> None:
 
 def test_the_identity_of_a_remote_source_is_that_of_its_listing(source: Path) -> None:
     system = fsspec.filesystem("memory")
-    system.pipe("/bucket/a.h5", source.read_bytes())
+    system.pipe("/listed/a.h5", source.read_bytes())
     target = zarr.storage.MemoryStore()
-    h5z.convert("memory://bucket/a.h5", target)
-    assert h5z.state("memory://bucket/a.h5", target).name == "current"
-    listed = h5z.listing.identity_of(system.find("/bucket", detail=True)["/bucket/a.h5"])
-    assert h5z.state("memory://bucket/a.h5", target, identity=listed).name == "current"
-    system.pipe("/bucket/a.h5", source.read_bytes())
-    assert h5z.state("memory://bucket/a.h5", target).name == "outdated"
+    h5z.convert("memory://listed/a.h5", target)
+    assert h5z.state("memory://listed/a.h5", target).name == "current"
+    listed = h5z.listing.identity_of(system.find("/listed", detail=True)["/listed/a.h5"])
+    assert h5z.state("memory://listed/a.h5", target, identity=listed).name == "current"
+    system.pipe("/listed/a.h5", source.read_bytes())
+    assert h5z.state("memory://listed/a.h5", target).name == "outdated"
 
 
 def test_patterns_that_fit_no_array_are_refused_or_noted(source: Path, tmp_path: Path) -> None:
