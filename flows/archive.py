@@ -10,21 +10,19 @@ import os
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State, TaskRun
 from prefect.futures import PrefectFuture, wait
 from prefect.runtime import flow_run
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
-from prefect.tasks import Task, exponential_backoff
-from prefect.utilities.annotations import quote
+from prefect.tasks import exponential_backoff
 
 from flows.artifacts import ProgressBar, show
 from flows.batches import DEFAULT_TEMPLATE, Batch, Job, pack, pair
 from flows.cluster import concurrency, connect
-from flows.conversion import Options, is_transient
+from flows.conversion import Options
 from flows.discovery import Found, check_root, discover
 from flows.execution import Migration, convert_batch
 from flows.page import page
@@ -49,10 +47,9 @@ from flows.progress import Ledger
 from flows.report import ArchiveError, ArchiveReport, read_report
 from flows.sorting import Sorted, sort_out, vanished
 from flows.storage import storage_options
+from flows.tasks import TAGS, as_is, retry_if_transient
 
-T = TypeVar("T")
 BATCHES_AT_ONCE = 2  # while one batch's last files are converted, the next one's are on their way
-TAGS = {"h5z"}
 
 
 @dataclass(frozen=True)
@@ -63,12 +60,6 @@ class Wanted:
     options: Options
     found: Found
     jobs: tuple[Job, ...]
-
-
-def retry_if_transient(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
-    """Tell Prefect to try again if a store, the network or a worker failed, and only then."""
-    error = state.result(raise_on_failure=False)
-    return isinstance(error, BaseException) and is_transient(error)
 
 
 @task(name="discover", tags=TAGS, cache_policy=NO_CACHE, retries=3, retry_delay_seconds=2, retry_condition_fn=retry_if_transient)
@@ -127,16 +118,11 @@ def write_report(report: ArchiveReport, options: dict[str, Any] | None) -> str:
     return written
 
 
-def _as_is(value: T) -> T:
-    """Hand a value to a task without having Prefect look through it for other tasks' results."""
-    return cast(T, quote(value))
-
-
 def _ask(given: ArchiveParameters) -> Wanted:
     """Find the files and their targets."""
     sources, targets = storage_options(given.source_storage), storage_options(given.target_storage)
     check_root(given.target_root)
-    found = discover_sources(given.sources, given.target_root, _as_is(sources))
+    found = discover_sources(given.sources, given.target_root, as_is(sources))
     jobs = pair(found.files, given.target_root, given.name_template)
     policies = tuple(given.policies.items())
     options = Options(given.policy, given.verify, given.overwrite, given.scan_timeout, policies, sources, targets)
@@ -157,7 +143,7 @@ def _migrate(wanted: Wanted, batches: list[Batch], ledger: Ledger) -> None:
         migration = Migration(
             client, wanted.options, ledger, given.isolate, concurrency(client), given.batch_timeout, logger.warning
         )
-        wait([run.submit(batch.label, _as_is(batch), _as_is(migration)) for batch in batches])
+        wait([run.submit(batch.label, as_is(batch), as_is(migration)) for batch in batches])
 
 
 def _last_report(wanted: Wanted) -> ArchiveReport | None:
@@ -267,7 +253,7 @@ def migrate_archive(
     given["target_root"] = target_root if "://" in target_root else os.path.abspath(target_root)
     wanted = _ask(ArchiveParameters.check(given))
     parameters = wanted.parameters
-    sorted_out = sort_out_files(_as_is(wanted))
+    sorted_out = sort_out_files(as_is(wanted))
     last = _last_report(wanted)
     sizes = {"batch_files": parameters.batch_files, "batch_nbytes": parameters.batch_nbytes}
     batches = pack(sorted_out.jobs, **sizes, big_file_nbytes=parameters.big_file_nbytes)
@@ -287,7 +273,7 @@ def migrate_archive(
         batches=len(batches),
         flow_run=str(flow_run.id or ""),
     )
-    write_report(_as_is(report), _as_is(wanted.options.target_options))
+    write_report(as_is(report), as_is(wanted.options.target_options))
     if report.quarantined and parameters.on_error != "continue":
         raise ArchiveError(f"{len(report.quarantined)} files are in quarantine; see {report.path}")
     return report

@@ -1,11 +1,15 @@
-"""The parameters of a migration, typed and validated: what a deployment's form shows and what the flow accepts."""
+"""The parameters of a migration, typed and validated: what a deployment's form shows and what the flow accepts.
+
+``python -m flows.parameters ARCHIVE.yaml`` checks a file of them and prints them as JSON, for ``prefect deploy --params``.
+"""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from dask.utils import parse_bytes
 from pydantic import (
@@ -142,10 +146,62 @@ class ClusterSpec(BaseModel):
         return self
 
 
-class ArchiveParameters(BaseModel):
-    """What a migration was asked to do; the flow's parameters, checked together."""
+class ClusterParameters(BaseModel):
+    """Where the work of a flow is done: at most one of a number of processes, an address and a cluster to make."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    workers: PositiveInt | None = None
+    scheduler: Scheduler | None = None
+    cluster: ClusterSpec | None = None
+
+    @model_validator(mode="after")
+    def _one_cluster(self) -> Self:
+        if sum(value is not None for value in (self.workers, self.scheduler, self.cluster)) > 1:
+            expected = "a number of processes, an address, or a cluster to make"
+            raise ValueError(f"workers, scheduler and cluster: expected one of them: {expected}")
+        return self
+
+    @property
+    def where(self) -> dict[str, Any]:
+        """The cluster, as `flows.cluster.connect` takes it: as asked for, else as the environment's H5Z_CLUSTER says.
+
+        Raises
+        ------
+        PlanError
+            If H5Z_CLUSTER is neither an address nor a cluster as JSON.
+        """
+        scheduler, cluster = self.scheduler, self.cluster
+        text = os.environ.get("H5Z_CLUSTER", "").strip()
+        if text and self.workers is None and scheduler is None and cluster is None:
+            if "://" in text and not text.startswith("{"):
+                scheduler = text
+            else:
+                try:
+                    cluster = ClusterSpec.model_validate_json(text)
+                except ValidationError as error:
+                    what = "; ".join(_message(item) for item in error.errors(include_url=False))
+                    raise PlanError(f"H5Z_CLUSTER: expected an address, or a cluster as JSON: {what}") from None
+        made = None if cluster is None else cluster.model_dump(exclude_none=True)
+        return {"workers": self.workers, "scheduler": scheduler, "cluster": made}
+
+    @classmethod
+    def check(cls, given: Mapping[str, Any]) -> Self:
+        """Validate parameters.
+
+        Raises
+        ------
+        PlanError
+            One line that names each wrong parameter and what was expected.
+        """
+        try:
+            return cls.model_validate(dict(given))
+        except ValidationError as error:
+            raise PlanError("; ".join(_message(item) for item in error.errors(include_url=False))) from None
+
+
+class ArchiveParameters(ClusterParameters):
+    """What a migration was asked to do; the flow's parameters, checked together."""
 
     sources: Sources
     target_root: TargetRoot
@@ -161,9 +217,6 @@ class ArchiveParameters(BaseModel):
     batch_files: PositiveInt = 500
     batch_nbytes: Nbytes = 1 << 30
     big_file_nbytes: Nbytes = 128 << 20
-    workers: PositiveInt | None = None
-    scheduler: Scheduler | None = None
-    cluster: ClusterSpec | None = None
     isolate: Isolate = "auto"
     scan_timeout: PositiveFloat | None = 300.0
     batch_timeout: PositiveFloat | None = None
@@ -172,11 +225,6 @@ class ArchiveParameters(BaseModel):
     source_storage: Block | None = None
     target_storage: Block | None = None
 
-    @model_validator(mode="after")
-    def _one_cluster(self) -> ArchiveParameters:
-        check_cluster(self)
-        return self
-
     @property
     def not_before(self) -> float | None:
         """The time before which files are skipped, in seconds since 1970."""
@@ -184,59 +232,43 @@ class ArchiveParameters(BaseModel):
             return (datetime.now(UTC) - self.since).timestamp()
         return None if self.since is None else self.since.timestamp()
 
-    @property
-    def where(self) -> dict[str, Any]:
-        """The cluster, as `flows.cluster.connect` takes it: as asked for, else as the environment's H5Z_CLUSTER says."""
-        return cluster_of(self.workers, self.scheduler, self.cluster)
-
-    @classmethod
-    def check(cls, given: Mapping[str, Any]) -> ArchiveParameters:
-        """Validate parameters.
-
-        Raises
-        ------
-        PlanError
-            One line that names each wrong parameter and what was expected.
-        """
-        try:
-            return cls.model_validate(dict(given))
-        except ValidationError as error:
-            raise PlanError("; ".join(_message(item) for item in error.errors(include_url=False))) from None
-
-
-def check_cluster(given: Any) -> None:
-    """Refuse more than one of a number of workers, an address and a cluster to make."""
-    if sum(value is not None for value in (given.workers, given.scheduler, given.cluster)) > 1:
-        raise ValueError(
-            "workers, scheduler and cluster: expected one of them: a number of processes, an address, or a cluster to make"
-        )
-
-
-def cluster_of(workers: int | None, scheduler: str | None, cluster: ClusterSpec | None) -> dict[str, Any]:
-    """The keywords of `flows.cluster.connect`; where nothing is asked for, the environment's H5Z_CLUSTER.
-
-    Raises
-    ------
-    PlanError
-        If H5Z_CLUSTER is neither an address nor a cluster as JSON.
-    """
-    text = os.environ.get("H5Z_CLUSTER", "").strip()
-    if text and workers is None and scheduler is None and cluster is None:
-        if "://" in text and not text.startswith("{"):
-            scheduler = text
-        else:
-            try:
-                cluster = ClusterSpec.model_validate_json(text)
-            except ValidationError as error:
-                what = "; ".join(_message(item) for item in error.errors(include_url=False))
-                raise PlanError(f"H5Z_CLUSTER: expected an address, or a cluster as JSON: {what}") from None
-    made = None if cluster is None else cluster.model_dump(exclude_none=True)
-    return {"workers": workers, "scheduler": scheduler, "cluster": made}
-
 
 def _message(item: Any) -> str:
     name = ".".join(map(str, item["loc"]))
     text = item["msg"].removeprefix("Value error, ")
     if item["type"] != "value_error":
-        text = f"{text[:1].lower()}{text[1:]}, found {item['input']!r}"
+        found = repr(item["input"])
+        text = f"{text[:1].lower()}{text[1:]}, found {found if len(found) <= 80 else found[:77] + '...'}"
+    if item["type"] == "missing":
+        text = "expected it, found nothing"
     return f"{name}: {text}" if name else text
+
+
+def read(path: str) -> ArchiveParameters:
+    """Read and check a YAML or JSON file of parameters.
+
+    Raises
+    ------
+    PlanError
+        One line that names the file and what is wrong with it.
+    """
+    import yaml
+
+    try:
+        with open(path, encoding="utf-8") as file:
+            given = yaml.safe_load(file)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise PlanError(f"{path}: expected a YAML file of parameters ({one_line(error)})") from None
+    if not isinstance(given, dict):
+        raise PlanError(f"{path}: expected parameters by name, found {type(given).__name__}")
+    try:
+        return ArchiveParameters.check(given)
+    except PlanError as error:
+        raise PlanError(f"{path}: {one_line(error)}") from None
+
+
+if __name__ == "__main__":
+    try:
+        print(read(sys.argv[1]).model_dump_json(exclude_defaults=True))
+    except (PlanError, IndexError) as error:
+        sys.exit(f"usage: python -m flows.parameters ARCHIVE.yaml; {one_line(error)}")

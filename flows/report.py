@@ -207,9 +207,9 @@ class ArchiveReport:
         str
             Where the JSON is.
         """
-        _write(self.path, json.dumps(self.to_dict(), indent=1) + "\n", storage_options)
+        write_text(self.path, json.dumps(self.to_dict(), indent=1) + "\n", storage_options)
         if page:
-            _write(posixpath.join(self.target_root, PAGE_NAME), page, storage_options)
+            write_text(posixpath.join(self.target_root, PAGE_NAME), page, storage_options)
         return self.path
 
 
@@ -222,7 +222,8 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("ascii", "backslashreplace").decode() for c in text)
 
 
-def _write(path: str, text: str, storage_options: dict[str, Any] | None) -> None:
+def write_text(path: str, text: str, storage_options: dict[str, Any] | None = None) -> None:
+    """Write a text to a path or URL, whole or not at all."""
     if "://" in path:
         import fsspec
 

@@ -64,7 +64,7 @@ def test_a_cluster_is_taken_from_the_environment_where_none_is_named(monkeypatch
     monkeypatch.setenv("H5Z_CLUSTER", json.dumps(spec))
     assert check().where["cluster"] == spec
     monkeypatch.setenv("H5Z_CLUSTER", '{"scale": 3}')
-    with pytest.raises(PlanError, match=r"H5Z_CLUSTER: expected an address, or a cluster as JSON: class: field required"):
+    with pytest.raises(PlanError, match=r"H5Z_CLUSTER: expected an address, or a cluster as JSON: class: expected it"):
         check().where  # noqa: B018
 
 
