@@ -10,6 +10,7 @@ from typing import Any
 from h5z.errors import SourceError, TransientError, one_line
 
 _ROOTS = frozenset({"zarr.json", ".zgroup"})
+_BEGUN = ".h5z"  # what a migration keeps in a target until its end
 
 
 def find_targets(target_root: str, *, storage_options: dict[str, Any] | None = None) -> Iterator[str]:
@@ -31,8 +32,10 @@ def find_targets(target_root: str, *, storage_options: dict[str, Any] | None = N
     if _ROOTS & {name for name, _ in names}:
         yield target_root
         return
+    if _BEGUN in {name for name, _ in names}:
+        return
     for name, is_folder in names:
-        if is_folder and not name.startswith(".h5z"):
+        if is_folder:
             yield from find_targets(os.path.join(target_root, name))
 
 
@@ -47,6 +50,8 @@ def _remote(url: str, options: dict[str, Any]) -> Iterator[str]:
             entries = system.ls(folder, detail=True, refresh=True)
             if _ROOTS & {posixpath.basename(entry["name"]) for entry in entries if entry["type"] == "file"}:
                 yield system.unstrip_protocol(folder)
+                continue
+            if _BEGUN in {posixpath.basename(entry["name"].rstrip("/")) for entry in entries}:
                 continue
             below = (entry["name"].rstrip("/") for entry in entries if entry["type"] == "directory")
             folders += sorted((name for name in below if name != folder), reverse=True)

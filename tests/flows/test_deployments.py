@@ -166,7 +166,7 @@ class Operations:
 def test_a_short_schedule_fires_twice(database: str, tmp_path: Path, write: Write) -> None:
     """Server, pools, worker, deployments, by the README's commands: the first run migrates, the second finds nothing to do.
 
-    Runs that fall due while another goes on are cancelled. Then a run is cancelled, and all is stopped.
+    Runs that fall due while another goes on are cancelled, and in the end all is stopped.
     """
     for i in range(3):
         write(tmp_path / "data" / "in" / f"{i}.h5", i)
@@ -218,6 +218,27 @@ def test_a_short_schedule_fires_twice(database: str, tmp_path: Path, write: Writ
             team.wait(lambda run=run, words=words: any(words in line for line in team.log(run)), words)
         keys = {artifact["key"] for artifact in team.post("artifacts/filter")}
         assert keys >= {"h5z-progress", "h5z-files", "h5z-report"}
+        if database == "sqlite":
+            a_cancelled_run_is_gone_on_with(team, tmp_path / "data", write)
         assert worker.poll() is None
         assert server.poll() is None
     assert server.returncode in (0, -signal.SIGINT, 1, 130)
+
+
+def a_cancelled_run_is_gone_on_with(team: Operations, data: Path, write: Write) -> None:
+    """Cancel a run half-way: nothing that it began opens as complete, and the next run ends it."""
+    for i in range(300):
+        write(data / "more" / f"{i}.h5", i)
+    (once,) = team.post("deployments/filter", deployments={"name": {"any_": ["once"]}})
+    given = {"sources": [str(data / "more")], "target_root": str(data / "more-out"), "workers": 1}
+    run = team.post(f"deployments/{once['id']}/create_flow_run", parameters=given)
+    team.wait(lambda: len(list((data / "more-out").glob("*/zarr.json"))) > 10, "the run's first targets")
+    team.post(f"flow_runs/{run['id']}/set_state", state={"type": "CANCELLING"}, force=True)
+    team.wait(lambda: run["id"] in {item["id"] for item in team.runs("CANCELLED")}, "the run to be cancelled")
+    done = len(list((data / "more-out").glob("*/zarr.json")))
+    assert 10 < done < 300
+    assert not (data / "more-out" / "h5z-report.json").exists()
+    run = team.post(f"deployments/{once['id']}/create_flow_run", parameters=given)
+    team.wait(lambda: run["id"] in {item["id"] for item in team.runs("COMPLETED")}, "the next run to end")
+    report = read_report(data / "more-out")
+    assert (report.count("unchanged"), report.count("converted")) == (done, 300 - done)
