@@ -72,7 +72,7 @@ def test_a_share_is_drawn(root: Path, verify: Callable[..., Any]) -> None:
 
 
 def test_a_wrong_call_is_refused_on_one_line(root: Path, tmp_path: Path, verify: Callable[..., Any]) -> None:
-    with pytest.raises(PlanError, match="level: input should be .*; share: input should be less than or equal to 1, found 2"):
+    with pytest.raises(PlanError, match=r"level: input should be .*; share: input should be less than or equal to 1, found 2"):
         verify(root, level="x", share=2)
     with pytest.raises(SourceError, match=r"cannot be listed"):
         verify(tmp_path / "nowhere")
