@@ -241,21 +241,6 @@ def external_fetch(did: Any, plist: Any) -> Fetch:
     return fetch
 
 
-def url_fetch(name: str, storage_options: dict[str, Any] | None) -> Fetch:
-    """Read a remote file's bytes by ranged requests, through fsspec."""
-    from fsspec.core import url_to_fs
-
-    filesystem, path = url_to_fs(name, **(storage_options or {}))
-
-    def fetch(offset: int, nbytes: int) -> bytes:
-        found: bytes = filesystem.cat_file(path, start=offset, end=offset + nbytes)
-        if len(found) != nbytes:
-            raise OSError(f"expected {nbytes} bytes at {offset}, found {len(found)}")
-        return found
-
-    return fetch
-
-
 def local_fetch(file: h5py.File) -> Fetch:
     """Read a local file's bytes by `os.pread`; closed with the file object."""
     name = file.filename

@@ -88,7 +88,6 @@ def running(command: list[str], env: dict[str, str], log: Path) -> Iterator[subp
                 process.wait(30)
             except subprocess.TimeoutExpired:
                 process.kill()
-                raise
 
 
 @contextmanager
@@ -138,7 +137,7 @@ class Operations:
     def post(self, path: str, json: Any = None, **body: Any) -> Any:
         answer = httpx.post(f"{self.env['PREFECT_API_URL']}/{path}", json=json or body, timeout=30, trust_env=False)
         answer.raise_for_status()
-        return answer.json()
+        return answer.json() if answer.content else None
 
     def runs(self, *states: str) -> list[dict[str, Any]]:
         found = self.post("flow_runs/filter", sort="EXPECTED_START_TIME_ASC")
@@ -218,11 +217,14 @@ def test_a_short_schedule_fires_twice(database: str, tmp_path: Path, write: Writ
             team.wait(lambda run=run, words=words: any(words in line for line in team.log(run)), words)
         keys = {artifact["key"] for artifact in team.post("artifacts/filter")}
         assert keys >= {"h5z-progress", "h5z-files", "h5z-report"}
+        team.post(f"deployments/{recurring['id']}/pause_deployment")
         if database == "sqlite":
             a_cancelled_run_is_gone_on_with(team, tmp_path / "data", write)
         assert worker.poll() is None
         assert server.poll() is None
-    assert server.returncode in (0, -signal.SIGINT, 1, 130)
+    # Each ended by itself when it was interrupted.
+    assert worker.returncode != -signal.SIGKILL
+    assert server.returncode != -signal.SIGKILL
 
 
 def a_cancelled_run_is_gone_on_with(team: Operations, data: Path, write: Write) -> None:
