@@ -4,6 +4,6 @@ Importing this package imports neither Prefect nor dask.
 """
 
 from flows.launch import migrate
-from flows.report import ArchiveReport, FileRecord
+from flows.report import ArchiveError, ArchiveReport, FileRecord
 
-__all__ = ["ArchiveReport", "FileRecord", "migrate"]
+__all__ = ["ArchiveError", "ArchiveReport", "FileRecord", "migrate"]

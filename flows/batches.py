@@ -15,11 +15,24 @@ FIELDS = ("parent", "stem", "suffix", "name")
 
 @dataclass(frozen=True)
 class Job:
-    """One file to migrate."""
+    """One file to migrate.
+
+    Attributes
+    ----------
+    relative : str
+        Its path below what was named as its source.
+    mtime_ns : int
+        With its size, what tells whether it has changed since it was found.
+    outdated : bool
+        Whether its target is of the file as it once was, and shall be replaced.
+    """
 
     source: str
     target: str
     nbytes: int
+    relative: str = ""
+    mtime_ns: int = 0
+    outdated: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,7 +105,7 @@ def pair(files: Iterable[SourceFile], target_root: str, template: str = DEFAULT_
         if name in taken:
             _refuse(taken[name], file.path, f"would both become {posixpath.join(target_root, name)}")
         taken[name] = file.path
-        jobs.append(Job(file.path, posixpath.join(target_root, name), file.nbytes))
+        jobs.append(Job(file.path, posixpath.join(target_root, name), file.nbytes, file.relative, file.mtime_ns))
     for name, source in taken.items():
         folder = posixpath.dirname(name)
         while folder:

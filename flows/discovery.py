@@ -8,8 +8,10 @@ import posixpath
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from h5z.errors import PlanError, SourceError, TargetError, one_line
+from h5z.listing import identity_of, modified
 
 SUFFIXES = frozenset(
     {".h5", ".hdf5", ".hdf", ".he5", ".h5ad", ".h5mu", ".h5m", ".loom", ".nc", ".nc4", ".nwb", ".nxs", ".cxi"}
@@ -20,11 +22,21 @@ SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file to migrate, and its path below what was named as its source, with forward slashes."""
+    """A file to migrate, and its path below what was named as its source, with forward slashes.
+
+    Attributes
+    ----------
+    mtime_ns : int
+        With its size, what tells one state of it from another: see `h5z.listing`.
+    modified : float, optional
+        When it was modified, in seconds since 1970, where that is known.
+    """
 
     path: str
     relative: str
     nbytes: int
+    mtime_ns: int = 0
+    modified: float | None = None
 
 
 @dataclass(frozen=True)
@@ -35,7 +47,7 @@ class Found:
     passed_over: tuple[str, ...] = ()
 
 
-def discover(sources: Iterable[str], *, leave_out: str = "") -> Found:
+def discover(sources: Iterable[str], *, leave_out: str = "", storage_options: dict[str, Any] | None = None) -> Found:
     """Find the files that sources name; one named twice is taken once, as it was named first.
 
     Parameters
@@ -45,6 +57,8 @@ def discover(sources: Iterable[str], *, leave_out: str = "") -> Found:
         or ``@listing``: a text file of one path a line, each from the listing's own folder where it is relative.
     leave_out : str
         A folder not to look into: the target root.
+    storage_options : dict, optional
+        For URLs: what fsspec takes.
 
     Raises
     ------
@@ -57,7 +71,7 @@ def discover(sources: Iterable[str], *, leave_out: str = "") -> Found:
     others: dict[str, None] = {}
     for source in sources:
         count = 0
-        for file, is_hdf5 in _expand(source, leave_out):
+        for file, is_hdf5 in _expand(source, leave_out, storage_options or {}):
             if is_hdf5:
                 files.setdefault(file.path, file)
                 count += 1
@@ -101,12 +115,12 @@ def check_root(target_root: str) -> None:
         raise TargetError(f"{place}: the targets' folder cannot be written")
 
 
-def _expand(source: str, leave_out: str) -> Iterator[tuple[SourceFile, bool]]:
+def _expand(source: str, leave_out: str, options: dict[str, Any]) -> Iterator[tuple[SourceFile, bool]]:
     missing([source])
     if source.startswith("@"):
-        yield from _listing(Path(source[1:]))
+        yield from _listing(Path(source[1:]), options)
     elif "://" in source:
-        yield from _remote(source)
+        yield from _remote(source, options)
     elif os.path.isdir(source):
         yield from _folder(Path(source), leave_out)
     elif os.path.lexists(source):
@@ -128,10 +142,10 @@ def _fixed(parts: Iterable[str]) -> Iterator[str]:
 
 def _local(path: Path, relative: str) -> SourceFile:
     try:
-        nbytes = path.stat().st_size
+        stat = path.stat()
     except OSError:
-        nbytes = 0  # its conversion will say what is wrong with it
-    return SourceFile(os.path.abspath(path), relative, nbytes)
+        return SourceFile(os.path.abspath(path), relative, 0)  # its conversion will say what is wrong with it
+    return SourceFile(os.path.abspath(path), relative, stat.st_size, stat.st_mtime_ns, stat.st_mtime)
 
 
 def _folder(folder: Path, leave_out: str) -> Iterator[tuple[SourceFile, bool]]:
@@ -164,7 +178,7 @@ def _has_signature(path: Path, nbytes: int) -> bool:
     return False
 
 
-def _listing(listing: Path) -> Iterator[tuple[SourceFile, bool]]:
+def _listing(listing: Path, options: dict[str, Any]) -> Iterator[tuple[SourceFile, bool]]:
     try:
         lines = listing.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -174,7 +188,7 @@ def _listing(listing: Path) -> Iterator[tuple[SourceFile, bool]]:
         if not line or line.startswith("#"):
             continue
         if "://" in line:
-            yield from _remote(line)
+            yield from _remote(line, options)
             continue
         path = os.path.normpath(os.path.join(home, line))
         below = os.path.relpath(path, home)
@@ -182,11 +196,11 @@ def _listing(listing: Path) -> Iterator[tuple[SourceFile, bool]]:
         yield _local(Path(path), (path.lstrip(os.sep) if outside else below).replace(os.sep, "/")), True
 
 
-def _remote(url: str) -> Iterator[tuple[SourceFile, bool]]:
+def _remote(url: str, options: dict[str, Any]) -> Iterator[tuple[SourceFile, bool]]:
     import fsspec
 
     try:
-        system, path = fsspec.core.url_to_fs(url)
+        system, path = fsspec.core.url_to_fs(url, **options)
         if glob.has_magic(path):
             start = "/".join(_fixed(path.split("/")))
             found = system.glob(path, detail=True)
@@ -199,5 +213,5 @@ def _remote(url: str) -> Iterator[tuple[SourceFile, bool]]:
     for name, info in sorted(found.items()):
         if info.get("type") == "file" and ".zarr/" not in name:
             relative = name.removeprefix(start).lstrip("/")
-            file = SourceFile(system.unstrip_protocol(name), relative, int(info.get("size") or 0))
+            file = SourceFile(system.unstrip_protocol(name), relative, *identity_of(info), modified(info))
             yield file, name == path or posixpath.splitext(name)[1].lower() in SUFFIXES

@@ -51,14 +51,13 @@ def migrate(
         Called with a `flows.progress.Progress` when a file has ended, and while a large one is on its way;
         from several threads, one at a time.
     **parameters
-        The rest of the flow's: ``name_template``, ``batch_files``, ``batch_nbytes``, ``big_file_nbytes``,
-        ``isolate``, ``scan_timeout``, ``retries``, ``retry_delay_seconds``.
+        The rest of `flows.archive.migrate_archive`'s: ``name_template``, ``policies``, ``cluster``, ``since``, ….
 
     Returns
     -------
     ArchiveReport
         Also in ``h5z-report.json`` in the target root; its ``exit_code`` is 5 with files in quarantine, 1 if
-        anything is lacking or different, else 0.
+        anything is lacking or different, else 0. ``h5z-report.html`` beside it is the same for people.
 
     Raises
     ------
@@ -84,7 +83,7 @@ def migrate(
     wanted = ArchiveParameters.check(given)
     missing(wanted.sources)
     check_root(wanted.target_root)
-    return _run(wanted.model_dump(), on_progress)
+    return _run(wanted.model_dump(mode="json"), on_progress)
 
 
 def _run(parameters: dict[str, Any], on_progress: Listener | None) -> ArchiveReport:

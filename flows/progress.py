@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -53,18 +54,38 @@ class Ledger:
     ----------
     jobs : iterable of Job
         All files of the migration.
+    records : iterable of FileRecord
+        What became of some of them before any was converted.
+    stop_at_error : bool
+        Whether the first file in quarantine ends the run: no further one is begun.
+    listener : callable, optional
+        Told of progress, besides whoever listens in this context.
     """
 
-    def __init__(self, jobs: Iterable[Job]) -> None:
+    def __init__(
+        self,
+        jobs: Iterable[Job],
+        records: Iterable[FileRecord] = (),
+        *,
+        stop_at_error: bool = False,
+        listener: Listener | None = None,
+    ) -> None:
         self._jobs = {job.source: job for job in jobs}
         self._records: dict[str, FileRecord] = {}
         self._attempts: dict[str, int] = {}
         self._errors: dict[str, str] = {}
         self._underway: dict[str, int] = {}
         self._lock = threading.Lock()
-        self._listener = _listener.get()
+        self._listeners = [told for told in (_listener.get(), listener) if told is not None]
         self._total = sum(job.nbytes for job in self._jobs.values())
         self._done = 0
+        self._start = time.perf_counter()
+        self._stop_at_error = stop_at_error
+        self.stopped = False
+        for record in records:
+            self._note(record)
+        if self._records:
+            self._tell(None)
 
     def pending(self, jobs: Iterable[Job]) -> list[Job]:
         """The jobs that have no record yet, each with one more attempt counted."""
@@ -77,11 +98,15 @@ class Ledger:
     def add(self, record: FileRecord) -> None:
         """Note what became of a file."""
         with self._lock:
-            job = self._jobs[record.source]
-            self._records[record.source] = replace(record, attempts=self._attempts.get(record.source, 1))
-            self._underway.pop(record.source, None)
-            self._done += job.nbytes
+            attempts, ended = self._attempts.get(record.source, 1), round(time.perf_counter() - self._start, 3)
+            self._note(replace(record, attempts=attempts, ended=ended))
+            self.stopped = self.stopped or (self._stop_at_error and record.status == "quarantined")
         self._tell(record)
+
+    def _note(self, record: FileRecord) -> None:
+        self._records[record.source] = record
+        self._underway.pop(record.source, None)
+        self._done += self._jobs[record.source].nbytes
 
     def fail(self, job: Job, reason: str) -> None:
         """Note why a file could not be migrated this time."""
@@ -96,8 +121,14 @@ class Ledger:
         self._tell(None)
 
     def close(self) -> tuple[FileRecord, ...]:
-        """The records in the order of the jobs; a file without one is put in quarantine with its last error."""
+        """The records in the order of the jobs; a file without one is put in quarantine with its last error.
+
+        Of a run that was stopped, what had no turn is left for the next.
+        """
         for job in self.pending(self._jobs.values()):
+            if self.stopped and job.source not in self._errors:
+                self.add(FileRecord(job.source, job.target, "waiting", nbytes=job.nbytes, reason="the run was stopped"))
+                continue
             tries = self._attempts[job.source] - 1
             reason = self._errors.get(job.source, "the run ended before its turn")
             text = f"{reason} (given up after {tries} attempts)" if tries > 1 else reason
@@ -106,8 +137,9 @@ class Ledger:
         return tuple(self._records[source] for source in self._jobs)
 
     def _tell(self, record: FileRecord | None) -> None:
-        if self._listener is not None:
+        if self._listeners:
             with self._lock:
                 done = self._done + sum(self._underway.values())
                 files = len(self._records)
-            self._listener(Progress(files, len(self._jobs), done, self._total, record))
+            for told in self._listeners:
+                told(Progress(files, len(self._jobs), done, self._total, record))

@@ -7,12 +7,26 @@ from h5z.plan import Plan
 from h5z.policy import Policy
 from h5z.report import Report
 from h5z.scan import scan
+from h5z.state import State, state
 from h5z.verify import verify
 
 if TYPE_CHECKING:
     from h5z.target import finalize
 
-__all__ = ["Plan", "Policy", "Report", "convert", "finalize", "graph", "lazy", "plan", "scan", "verify"]
+__all__ = [
+    "Plan",
+    "Policy",
+    "Report",
+    "State",
+    "convert",
+    "finalize",
+    "graph",
+    "lazy",
+    "plan",
+    "scan",
+    "state",
+    "verify",
+]
 
 
 def __getattr__(name: str) -> Any:

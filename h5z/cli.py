@@ -50,6 +50,7 @@ _POLICY: dict[str, tuple[Any, Any]] = {
     "unsupported": (_option(str, "error: stop before writing; report: name it and go on."), "error"),
     "memory": (_option(str | None, "Peak memory, such as 512MiB."), None),
     "strings": (_option(str, "auto, utf8 or bytes."), "auto"),
+    "unmatched": (_option(str, "error: refuse patterns and shapes that fit no array; report: note them."), "error"),
     "consolidate": (_option(bool, "Copy all metadata into the root's.", "--consolidate/--no-consolidate"), True),
 }
 Timeout = Annotated[float, typer.Option(help="Seconds that reading a file may take without progress.")]

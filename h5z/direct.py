@@ -12,7 +12,6 @@ import h5py
 import numpy as np
 from h5py import h5d, h5f, h5s
 
-from h5z.credentials import joined
 from h5z.dtypes import class_of, parts, raw_layout
 from h5z.filters import Filter, decodable, decode, without_checksum
 from h5z.frames import UnusualError
@@ -267,22 +266,6 @@ def external_fetch(did: Any, plist: Any) -> Fetch:
                 offset = size
             offset -= size
         return out.ljust(nbytes, b"\0")
-
-    return fetch
-
-
-def url_fetch(name: str, storage_options: dict[str, Any] | None) -> Fetch:
-    """Read a remote file's bytes by ranged requests, through fsspec."""
-    from fsspec.core import url_to_fs
-
-    url, options = joined(name, storage_options)
-    filesystem, path = url_to_fs(url, **options)
-
-    def fetch(offset: int, nbytes: int) -> bytes:
-        found: bytes = filesystem.cat_file(path, start=offset, end=offset + nbytes)
-        if len(found) != nbytes:
-            raise OSError(f"expected {nbytes} bytes at {offset}, found {len(found)}")
-        return found
 
     return fetch
 

@@ -18,6 +18,7 @@ from h5z.codecs import to_v2
 from h5z.digest import Digest
 from h5z.nodes import Json
 from h5z.plan import FORMAT, ArrayPlan, Plan
+from h5z.policy import RUNNING
 
 Documents = dict[str, dict[str, Json]]
 
@@ -88,7 +89,8 @@ def _add(out: Documents, path: str, document: dict[str, Json], attributes: dict[
 
 def _root_attributes(plan: Plan, attributes: dict[str, Json], outcome: Outcome | None) -> dict[str, Json]:
     identity = {"name": os.path.basename(plan.source), "size": plan.size, "mtime_ns": plan.mtime_ns}
-    commit = {"format": FORMAT, "fingerprint": plan.fingerprint, "source": identity, "policy": plan.policy.to_dict()}
+    policy = {name: value for name, value in plan.policy.to_dict().items() if name not in RUNNING}
+    commit = {"format": FORMAT, "fingerprint": plan.fingerprint, "source": identity, "policy": policy}
     if outcome is not None:
         commit["checksums"] = dict(outcome.checksums)
         if outcome.verified:

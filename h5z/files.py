@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import h5py
 from h5py import h5d, h5f, h5p
 
-from h5z.credentials import joined
-from h5z.direct import DirectReader, direct_reader, local_fetch, url_fetch
+from h5z.direct import DirectReader, Fetch, direct_reader, local_fetch
 from h5z.errors import SourceError, TransientError, one_line
 from h5z.filters import BUILTIN, load_plugins
 from h5z.grid import Region
 from h5z.nodes import Datatype
+from h5z.ranged import RangedFile, Ranges
 from h5z.roots import Roots, folder_of
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def open_file(name: str, storage_options: dict[str, Any] | None = None) -> h5py.
         With one line that says why it cannot be opened.
     """
     if "://" in name:
-        return _open_url(name, storage_options)
+        return _open_url(name, storage_options)[0]
     if not os.path.exists(name):
         raise SourceError(f"{name}: no such file")
     if os.path.isdir(name):
@@ -75,13 +75,10 @@ def _why(name: str, error: BaseException) -> str:
     return f"expected an HDF5 file, found {found}"
 
 
-def _open_url(name: str, storage_options: dict[str, Any] | None) -> h5py.File:
-    import fsspec
-
+def _open_url(name: str, storage_options: dict[str, Any] | None) -> tuple[h5py.File, Ranges]:
     try:
-        url, options = joined(name, storage_options)
-        file = fsspec.open(url, "rb", **options).open()
-        return _small_caches(h5py.File(file, "r", **_CHUNK_CACHE))
+        ranges = Ranges(name, storage_options)
+        return _small_caches(h5py.File(RangedFile(ranges), "r", **_CHUNK_CACHE)), ranges
     except FileNotFoundError:
         raise SourceError(f"{name}: no such object") from None
     except (OSError, RuntimeError, ValueError) as error:
@@ -96,9 +93,13 @@ class OpenFile:
     """An open file with the readers of its datasets."""
 
     def __init__(self, name: str, storage_options: dict[str, Any] | None, roots: tuple[str, ...]) -> None:
-        self.file = open_file(name, storage_options)
         self.roots = Roots(name, roots)
-        self.fetch = url_fetch(name, storage_options) if "://" in name else local_fetch(self.file)
+        if "://" in name:
+            self.file, ranges = _open_url(name, storage_options)
+            self.fetch: Fetch = ranges.read  # headers and small data share its blocks
+        else:
+            self.file = open_file(name, storage_options)
+            self.fetch = local_fetch(self.file)
         self._datasets: OrderedDict[str, Any] = OrderedDict()
         self._readers: OrderedDict[str, DirectReader | None] = OrderedDict()
         self._lock = threading.RLock()

@@ -19,7 +19,7 @@ from h5z.dtypes import Leaf
 from h5z.grid import ChunkGrid, Region, grow, region_shape
 from h5z.nodes import Datatype, Json, Problem, Record, Shape
 from h5z.payload import block_nbytes, heaviest, mean_nbytes
-from h5z.policy import Policy
+from h5z.policy import RUNNING, Policy
 from h5z.report import size, table_html, table_text
 
 FORMAT = 1
@@ -235,7 +235,8 @@ class Plan(Record):
         what = self.to_dict()
         for name in ("target", "workers"):
             what.pop(name, None)
-        what["policy"].pop("memory", None)
+        for name in RUNNING:
+            what["policy"].pop(name, None)
         what["source"] = os.path.basename(self.source)
         for array in what["arrays"]:
             for name in ("block", "stage", "reads", "route", "payload"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
 from typing import Any, cast
 
 import numpy as np
@@ -55,9 +56,11 @@ def make_plan(tree: Tree, target: str, policy: Policy, *, workers: int | None = 
     UnsupportedError
         If something cannot be carried over and the policy says ``unsupported="error"``.
     """
-    policy.check_patterns(node.path for node in tree.nodes.values())
-    _check_rank(tree, policy)
+    unmatched = [*policy.unmatched_patterns(node.path for node in tree.nodes.values()), *_unmatched_rank(tree, policy)]
+    if unmatched and policy.unmatched == "error":
+        raise PlanError(f"{tree.file}: {unmatched[0]}")
     planner = _Planner(tree, policy)
+    planner.notes += unmatched
     planner.run()
     problems = tuple(tree.problems) + tuple(planner.problems)
     if problems and policy.unsupported == "error":
@@ -79,13 +82,14 @@ def make_plan(tree: Tree, target: str, policy: Policy, *, workers: int | None = 
     )
 
 
-def _check_rank(tree: Tree, policy: Policy) -> None:
+def _unmatched_rank(tree: Tree, policy: Policy) -> Iterator[str]:
+    """Name a chunk or shard shape of a rank that no array has."""
     for name in ("chunks", "shards"):
         wanted = getattr(policy, name)
         ranks = {len(array.shape or ()) for array in tree.arrays}
         if isinstance(wanted, tuple) and len(wanted) not in ranks:
             found = ", ".join(map(str, sorted(ranks)))
-            raise PlanError(f"{tree.file}: {name} {wanted} have rank {len(wanted)}, found only arrays of rank {found or 'none'}")
+            yield f"{name} {wanted} have rank {len(wanted)}, found only arrays of rank {found or 'none'}"
 
 
 class _Planner:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -20,7 +20,9 @@ _CHOICES = {
     "links": ("record", "follow"),
     "unsupported": ("error", "report"),
     "strings": ("auto", "utf8", "bytes"),
+    "unmatched": ("error", "report"),
 }
+RUNNING = ("memory", "unmatched")  # fields that say how a run goes about it: the target is the same
 ROUTES = ("auto", "copy", "recode", "regrid", "staged", "library")
 
 
@@ -54,6 +56,8 @@ class Policy:
         a pattern that it cannot.
     strings : "auto", "utf8" or "bytes"
         Variable-length text as strings where all of it is UTF-8, always, or always as bytes.
+    unmatched : "error" or "report"
+        Refuse path patterns and chunk shapes that fit no array of a file, or note them: files of an archive differ.
     """
 
     chunks: Any = "auto"
@@ -69,6 +73,7 @@ class Policy:
     consolidate: bool = True
     strings: str = "auto"
     route: Any = "auto"
+    unmatched: str = "error"
 
     def __post_init__(self) -> None:
         """Validate every field and bring it into one form."""
@@ -124,24 +129,15 @@ class Policy:
         chosen = not self.include or any(matches(pattern, path) for pattern in self.include)
         return chosen and not any(matches(pattern, path) for pattern in self.exclude)
 
-    def check_patterns(self, paths: Iterable[str]) -> None:
-        """Refuse a pattern that matches no array.
-
-        Raises
-        ------
-        PlanError
-            Naming the field and the pattern.
-        """
+    def unmatched_patterns(self, paths: Iterable[str]) -> Iterator[str]:
+        """Name each pattern that matches no object, with its field."""
         known = list(paths)
-        for name in ("chunks", "shards", "codec", "route"):
+        for name in ("chunks", "shards", "codec", "route", "include", "exclude"):
             value = getattr(self, name)
-            for pattern in value if isinstance(value, Mapping) else ():
+            what = "nothing" if name in ("include", "exclude") else "no dataset"
+            for pattern in value if isinstance(value, Mapping | tuple) and not _is_shape(value) else ():
                 if not any(matches(pattern, path) for path in known):
-                    raise PlanError(f"{name}: the path pattern {pattern!r} matches no dataset")
-        for name in ("include", "exclude"):
-            for pattern in getattr(self, name):
-                if not any(matches(pattern, path) for path in known):
-                    raise PlanError(f"{name}: the path pattern {pattern!r} matches nothing")
+                    yield f"{name}: the path pattern {pattern!r} matches {what}"
 
     def pick(self, field_name: str, path: str) -> Any:
         """What a field says for one array: of a map, the first pattern that matches it, else the field's default."""
@@ -181,6 +177,10 @@ def nbytes(value: str | int) -> int:
     if found is None or found[2].upper() not in _UNITS or float(found[1]) <= 0:
         raise PlanError(f"expected a size such as '512MiB' or '2GB', found {value!r}")
     return int(float(found[1]) * _UNITS[found[2].upper()])
+
+
+def _is_shape(value: Any) -> bool:
+    return isinstance(value, tuple) and all(isinstance(item, int) for item in value)
 
 
 def _is_map(value: Any) -> bool:

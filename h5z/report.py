@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from h5z.nodes import Problem, Record
@@ -38,6 +38,8 @@ class Report(Record):
         What of the source is not in the target, each named.
     differences : tuple of Difference
         What verification found; the first of each array.
+    routes : mapping
+        Decoded bytes by the route that they took.
     level : str
         The level at which the target was verified; empty where it was not.
     """
@@ -57,6 +59,7 @@ class Report(Record):
     differences: tuple[Difference, ...] = ()
     level: str = ""
     checked_nbytes: int = 0
+    routes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:

@@ -7,8 +7,6 @@ stack, so that neither cycles nor depth matter.
 from __future__ import annotations
 
 import base64
-import hashlib
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,15 +20,17 @@ from h5py import h5, h5a, h5d, h5ds, h5f, h5g, h5l, h5o, h5p, h5s, h5t, h5z
 from h5z.attributes import encode
 from h5z.credentials import joined, separate
 from h5z.dimensions import is_bare
-from h5z.direct import Fetch, local_fetch, url_fetch
+from h5z.direct import Fetch, local_fetch
 from h5z.dtypes import access, describe, leaves, memory
 from h5z.errors import H5zError, PlanError, SourceError, one_line
 from h5z.files import open_dataset, open_file
 from h5z.filters import filter_available
 from h5z.heartbeat import beat
 from h5z.isolation import run_isolated
+from h5z.listing import identify
 from h5z.measure import LARGEST_CONTENT, measured
 from h5z.nodes import ArrayNode, Attribute, Datatype, GroupNode, Json, Link, Node, Problem, Tree, TypeNode
+from h5z.ranged import Ranges
 from h5z.references import address, reference_text, space_text
 from h5z.roots import Roots
 from h5z.source import Dataset
@@ -105,7 +105,7 @@ def scan(
     with open_file(name, storage_options) as file:
         scanner = _Scanner(file, name, measure, links == "follow", tuple(external_roots), storage_options)
         nodes = scanner.walk()
-        size, mtime_ns = _identity(name, file, storage_options)
+        size, mtime_ns = identify(name, storage_options)
         block = _user_block(name, file.userblock_size, storage_options)
         return Tree(name, size, mtime_ns, nodes, tuple(scanner.problems), tuple(scanner.notes), block, access)
 
@@ -121,23 +121,6 @@ def _user_block(name: str, nbytes: int, storage_options: dict[str, Any] | None) 
             return base64.b64encode(raw.read(nbytes)).decode()
     with open(name, "rb") as raw:
         return base64.b64encode(raw.read(nbytes)).decode()
-
-
-def _identity(name: str, file: h5py.File, storage_options: dict[str, Any] | None) -> tuple[int, int]:
-    if "://" in name:
-        from fsspec.core import url_to_fs
-
-        url, options = joined(name, storage_options)
-        filesystem, path = url_to_fs(url, **options)
-        if name.startswith(("http://", "https://")):  # whose key is the URL itself, with a signature that is never twice the same
-            said = {key: value for key, value in filesystem.info(path).items() if key not in ("name", "url")}
-            state = json.dumps([name, said], sort_keys=True, default=str)
-        else:
-            state = str(filesystem.ukey(path))
-        key = hashlib.sha256(state.encode()).digest()
-        return int(file.id.get_filesize()), int.from_bytes(key[:6], "big")  # in place of a time: what changes with the object
-    stat = os.stat(name)
-    return stat.st_size, stat.st_mtime_ns
 
 
 @dataclass
@@ -272,7 +255,7 @@ class _Scanner:
     @cached_property
     def fetch(self) -> Fetch:
         """Reads bytes of the file past libhdf5."""
-        return url_fetch(self.name, self.storage_options) if "://" in self.name else local_fetch(self.file)
+        return Ranges(self.name, self.storage_options).read if "://" in self.name else local_fetch(self.file)
 
     def _node(self, met: _Met) -> Node:
         path, oid = met.path, met.oid

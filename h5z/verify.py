@@ -133,6 +133,9 @@ def _plan_again(source: str, place: Target, target: Any, source_options: dict[st
 
 def account(made: Plan, place: Target, status: str, start: float, **rest: Any) -> Report:
     """The report of a plan that was carried out or verified, begun at `start` of `time.perf_counter`."""
+    routes: dict[str, int] = {}
+    for array in made.arrays:
+        routes[array.route] = routes.get(array.route, 0) + array.nbytes
     return Report(
         made.source,
         place.name,
@@ -145,6 +148,7 @@ def account(made: Plan, place: Target, status: str, start: float, **rest: Any) -
         seconds=time.perf_counter() - start,
         not_carried=made.not_carried,
         notes=made.notes,
+        routes=routes,
         **rest,
     )
 

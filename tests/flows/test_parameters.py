@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -36,7 +37,15 @@ def test_defaults_and_forms() -> None:
         ({"policy": {"colour": 1}}, "policy: expected a field of Policy"),
         ({"name_template": "{what}"}, r"name_template: expected text with some of \{parent\}"),
         ({"scheduler": "here"}, "scheduler: string should match pattern"),
-        ({"scheduler": "tcp://h:1", "workers": 2}, "workers and scheduler: expected one of them"),
+        ({"scheduler": "tcp://h:1", "workers": 2}, "workers, scheduler and cluster: expected one of them"),
+        ({"cluster": {"class": "LocalCluster"}, "workers": 2}, "workers, scheduler and cluster: expected one of them"),
+        ({"cluster": {"class": "no class"}}, "cluster.class: string should match pattern"),
+        ({"cluster": {"class": "A", "scale": 1, "adapt": {}}}, "cluster: scale and adapt: expected one of them"),
+        ({"cluster": {"class": "A", "nodes": 1}}, "cluster.nodes: extra inputs are not permitted"),
+        ({"on_error": "ignore"}, "on_error: input should be 'continue', 'fail' or 'stop', found 'ignore'"),
+        ({"since": "yesterday"}, "since"),
+        ({"policies": {"*.nc": {"colour": 1}}}, r"policies\.\*\.nc: expected a field of Policy"),
+        ({"settle_seconds": -1}, "settle_seconds: input should be greater than or equal to 0, found -1"),
         ({"speed": 11}, "speed: extra inputs are not permitted, found 11"),
     ],
 )
@@ -44,6 +53,19 @@ def test_what_is_wrong_is_named_on_one_line(given: dict[str, Any], message: str)
     with pytest.raises(PlanError, match=message) as caught:
         check(**given)
     assert "\n" not in str(caught.value)
+
+
+def test_a_cluster_is_taken_from_the_environment_where_none_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("H5Z_CLUSTER", "tcp://host:8786")
+    assert check().where == {"workers": None, "scheduler": "tcp://host:8786", "cluster": None}
+    assert check(workers=2).where == {"workers": 2, "scheduler": None, "cluster": None}
+    spec = {"class": "dask_jobqueue.SLURMCluster", "keywords": {"cores": 4}, "scale": 3}
+    assert check(cluster=spec).where["cluster"] == spec
+    monkeypatch.setenv("H5Z_CLUSTER", json.dumps(spec))
+    assert check().where["cluster"] == spec
+    monkeypatch.setenv("H5Z_CLUSTER", '{"scale": 3}')
+    with pytest.raises(PlanError, match=r"H5Z_CLUSTER: expected an address, or a cluster as JSON: class: expected it"):
+        check().where  # noqa: B018
 
 
 def test_exit_codes_of_a_report() -> None:
@@ -61,6 +83,6 @@ def test_exit_codes_of_a_report() -> None:
 
 def test_reports_travel_as_json() -> None:
     record = FileRecord("a", "A", "converted", 10, 5, 1.5, not_carried=("/x: y",), notes=("n",))
-    report = ArchiveReport("out", (record,), "full", {"codec": "keep"}, ("t.txt",), "2026-01-01", 2.0, 1, "id")
+    report = ArchiveReport("out", (record,), "full", {"codec": "keep"}, ("t.txt",), (("gone", "G"),), "2026-01-01", 2.0, 1, "id")
     assert ArchiveReport.from_dict(report.to_dict()) == report
-    assert report.to_dict()["counts"] == {"converted": 1, "unchanged": 0, "quarantined": 0}
+    assert report.to_dict()["counts"]["converted"] == 1
