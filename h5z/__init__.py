@@ -10,7 +10,7 @@ from h5z.scan import scan
 from h5z.verify import verify
 
 if TYPE_CHECKING:
-    from h5z.target import finalize
+    from h5z.commit import finalize
 
 __all__ = ["Plan", "Policy", "Report", "convert", "finalize", "graph", "lazy", "plan", "scan", "verify"]
 
@@ -18,7 +18,7 @@ __all__ = ["Plan", "Policy", "Report", "convert", "finalize", "graph", "lazy", "
 def __getattr__(name: str) -> Any:
     """Import what needs zarr when it is first asked for, so that reading HDF5 alone starts at once."""
     if name == "finalize":
-        from h5z.target import finalize
+        from h5z.commit import finalize
 
         return finalize
     raise AttributeError(f"module 'h5z' has no attribute {name!r}")

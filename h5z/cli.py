@@ -15,6 +15,7 @@ import typer
 
 import h5z
 from h5z.errors import H5zError, PlanError, SourceError, TargetError, one_line
+from h5z.retries import ATTEMPTS
 
 app = typer.Typer(
     name="h5z",
@@ -48,6 +49,8 @@ _POLICY: dict[str, tuple[Any, Any]] = {
     "unsupported": (_option(str, "error: stop before writing; report: name it and go on."), "error"),
     "memory": (_option(str | None, "Peak memory, such as 512MiB."), None),
     "strings": (_option(str, "auto, utf8 or bytes."), "auto"),
+    "durable": (_option(str, "none, commit or always: when files are made to reach the disk."), "commit"),
+    "attempts": (_option(int, "How often what fails in a way that may pass is tried at most."), ATTEMPTS),
     "consolidate": (_option(bool, "Copy all metadata into the root's.", "--consolidate/--no-consolidate"), True),
 }
 Timeout = Annotated[float, typer.Option(help="Seconds that reading the headers may take.")]

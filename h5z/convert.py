@@ -6,15 +6,16 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from h5z.chunking import DEFAULT_MEMORY
-from h5z.errors import PlanError, SourceError
+from h5z.errors import H5zError, PlanError, SourceChangedError, SourceError
 from h5z.files import forget
 from h5z.grid import Region, region_shape
+from h5z.identity import unchanged
 from h5z.nodes import Json, Tree
 from h5z.plan import ArrayPlan, Plan, Task
 from h5z.planner import make_plan
@@ -111,7 +112,9 @@ def source_array(
 ) -> SourceArray:
     """The handle that reads what becomes one planned array; past libhdf5 where that can be done, or not."""
     direct = direct and array.route != "library"
-    dataset = Dataset(made.source, array.source, array.whole or array.described, storage_options, direct)
+    dataset = Dataset(
+        made.source, array.source, array.whole or array.described, storage_options, direct, (made.size, made.mtime_ns)
+    )
     return SourceArray(
         dataset,
         array.leaf(),
@@ -132,7 +135,8 @@ def graph(
 ) -> Delayed:
     """Turn a plan into one dask graph over all arrays; compute it on any scheduler, then `finalize` the target.
 
-    The target's metadata, all but the root's, are written now; tasks that an earlier run has ended are left out.
+    The target's metadata, all but the root's, are written now; tasks that an earlier run has ended are left out. The graph
+    holds the target until it is finalized, or a minute has passed without any of its tasks; other runs are refused meanwhile.
 
     Returns
     -------
@@ -142,9 +146,13 @@ def graph(
     from dask.delayed import Delayed
     from dask.highlevelgraph import HighLevelGraph
 
-    from h5z.target import Target, prepare
+    from h5z.prepare import prepare
+    from h5z.target import Target
 
-    target, finished = prepare(Target.of(made.place or made.target, storage_options), made, overwrite=overwrite)
+    place = Target.of(made.place or made.target, storage_options)
+    target, finished = prepare(place, made, overwrite=overwrite, shared=True)
+    if finished:
+        target.release(tidy=True)
     made = made if finished else cast(Plan, target.pending())
     name = f"h5z-convert-{made.fingerprint[:16]}"
     done = set() if finished else set(target.done())
@@ -198,6 +206,9 @@ def run_task(target: Target, number: int, work: Work) -> dict[str, Json]:
     """Read and write one task's pieces, then mark it done."""
     from h5z.staging import Scratch
 
+    ended = target.record(number)
+    if ended is not None:  # by a worker that died before it could tell
+        return ended
     record: dict[str, Json] = {"units": 0, "nbytes": 0, "decoded": 0, "checksums": {}}
     for source, written, region in work:
         if isinstance(written, Scratch):
@@ -224,6 +235,7 @@ def convert(
     policy: Policy | None = None,
     verify: str | None = None,
     overwrite: bool = False,
+    patient: bool = False,
     progress: bool | Callable[[int, int], None] = False,
     scheduler: Any = None,
     storage_options: dict[str, Any] | None = None,
@@ -247,6 +259,8 @@ def convert(
         Compare target and source before the target is committed.
     overwrite : bool
         Replace a Zarr hierarchy that is something else, once its successor is complete.
+    patient : bool
+        Where another run holds the target, wait until its lease runs out, or is renewed, rather than refuse at once.
     progress : bool or callable
         Show a progress bar, or be called with bytes done and bytes in all.
     scheduler : "threads", "processes", "sync", address, distributed.Client, optional
@@ -264,7 +278,9 @@ def convert(
     PlanError, UnsupportedError, SourceError, TargetError
         Nothing is left behind that opens as a finished target.
     """
-    from h5z.target import Target, finalize, prepare
+    from h5z.commit import finalize
+    from h5z.prepare import prepare
+    from h5z.target import Target
 
     if verify is not None and verify not in LEVELS:
         raise PlanError(f"verify: expected one of {', '.join(map(repr, LEVELS))}, found {verify!r}")
@@ -279,35 +295,47 @@ def convert(
         workers=workers,
         **fields,
     )
-    place = Target.of(target, storage_options)
-    fresh = not place.exists()
-    place, finished = prepare(place, made, overwrite=overwrite)
-    made = made if finished else _as_begun(made, cast(Plan, place.pending()))
-    verify = None if finished and _verified(place, verify) else verify
-    stored = 0
-    status = "unchanged" if finished else "converted"
-    differences: tuple[Any, ...] = ()
-    checked = 0
-    total = made.nbytes * (1 + (verify == "full"))
-    with watching(progress, total) as advance, _leaving(made.source, place if fresh or place.prefix else None, scheduler):
-        if not finished:
-            done = place.done()
-            advance(sum(record.get("decoded", 0) for record in done.values()))
-            for staging in (True, False):
-                tasks = _work(made, place, set(done), staging=staging, storage_options=source_options)
-                jobs = ((run_task, (place, task.number, work), 0 if staging else work_nbytes(work)) for task, work in tasks)
-                run(jobs, scheduler, made.workers, advance)
-        if verify:
-            differences, checked = check(made, place, verify, scheduler, advance, source_options, finished=finished)
-    if differences:
-        status = "differs"
-    elif not finished:
-        stored = sum(record["nbytes"] for record in place.done().values())
-        if verify:
-            place.mark_verified(verify)
-        finalize(place)
+    place, finished = prepare(Target.of(target, storage_options), made, overwrite=overwrite, patient=patient)
+    try:
+        made = made if finished else _as_begun(made, cast(Plan, place.pending()))
+        verify = None if finished and _verified(place, verify) else verify
+        stored = 0
+        status = "unchanged" if finished else "converted"
+        differences: tuple[Any, ...] = ()
+        checked = 0
+        total = made.nbytes * (1 + (verify == "full"))
+        begun = place if place.prefix or (place.lease is not None and place.lease.number == 1) else None
+        with watching(progress, total) as advance, _leaving(made, begun, scheduler, source_options):
+            if not finished:
+                _run_tasks(made, place, scheduler, advance, source_options)
+            if verify:
+                differences, checked = check(made, place, verify, scheduler, advance, source_options, finished=finished)
+            if not finished:
+                _unchanged(made, source_options)
+        if differences:
+            status = "differs"
+        elif not finished:
+            stored = sum(record["nbytes"] for record in place.done().values())
+            if verify:
+                place.mark_verified(verify)
+            finalize(place)
+    except BaseException:
+        with suppress(H5zError):
+            place.release()
+        raise
+    place.release(tidy=not differences)
     found = {"differences": differences, "level": verify or "", "checked_nbytes": checked}
     return account(made, place, status, start, stored_nbytes=stored, **found)
+
+
+def _run_tasks(made: Plan, place: Target, scheduler: Any, advance: Callable[[int], None], source_options: Any) -> None:
+    """Run what is left of a plan's tasks: what stages first."""
+    done = place.done()
+    advance(sum(record.get("decoded", 0) for record in done.values()))
+    for staging in (True, False):
+        tasks = _work(made, place, set(done), staging=staging, storage_options=source_options)
+        jobs = ((run_task, (place, task.number, work), 0 if staging else work_nbytes(work)) for task, work in tasks)
+        run(jobs, scheduler, made.workers, advance)
 
 
 def _as_begun(made: Plan, begun: Plan) -> Plan:
@@ -328,15 +356,25 @@ def work_nbytes(work: Work) -> int:
     return sum(math.prod(region_shape(region)) * int(written.plan.itemsize) for _, written, region in work)
 
 
+def _unchanged(made: Plan, source_options: dict[str, Any] | None) -> None:
+    unchanged(made.source, made.size, made.mtime_ns, made.digest, source_options, made.policy.attempts)
+
+
 @contextmanager
-def _leaving(source: str, begun: Target | None, scheduler: Any) -> Iterator[None]:
-    """Let go of the source; take away a target that this call began if its source is unreadable: no rerun could end it."""
+def _leaving(made: Plan, begun: Target | None, scheduler: Any, source_options: dict[str, Any] | None) -> Iterator[None]:
+    """Let go of the source; take away a target that this call began if its source cannot be read, though it is what it was.
+
+    No rerun could end that; where the source has changed or gone away, one can when it is back.
+    """
     try:
         yield
+    except SourceChangedError:
+        raise
     except SourceError:
+        _unchanged(made, source_options)
         if begun is not None:
             begun.clear() if not begun.prefix else replace(begun, prefix="").clear(".h5z")
         raise
     finally:
-        forget(source)
-        on_workers(scheduler, forget, source)
+        forget(made.source)
+        on_workers(scheduler, forget, made.source)

@@ -16,6 +16,7 @@ from h5z.dtypes import class_of, parts, raw_layout
 from h5z.filters import Filter, decodable, decode, without_checksum
 from h5z.grid import ChunkGrid, Region, intersect, region_shape, within
 from h5z.nodes import Datatype
+from h5z.retries import answered
 
 Fetch = Callable[[int, int], bytes]  # (offset, nbytes) -> bytes
 _LARGEST_INDEX = 50_000_000
@@ -248,7 +249,7 @@ def url_fetch(name: str, storage_options: dict[str, Any] | None) -> Fetch:
     filesystem, path = url_to_fs(name, **(storage_options or {}))
 
     def fetch(offset: int, nbytes: int) -> bytes:
-        found: bytes = filesystem.cat_file(path, start=offset, end=offset + nbytes)
+        found: bytes = answered(name, lambda: filesystem.cat_file(path, start=offset, end=offset + nbytes))
         if len(found) != nbytes:
             raise OSError(f"expected {nbytes} bytes at {offset}, found {len(found)}")
         return found

@@ -16,6 +16,7 @@ from h5z.attributes import number
 from h5z.codecs import to_v2
 from h5z.nodes import Json
 from h5z.plan import FORMAT, ArrayPlan, Plan
+from h5z.policy import RUNNING
 
 Documents = dict[str, dict[str, Json]]
 
@@ -55,8 +56,9 @@ def _add(out: Documents, path: str, document: dict[str, Json], attributes: dict[
 def _root_attributes(
     plan: Plan, attributes: dict[str, Json], checksums: Mapping[str, str] | None, verified: str | None
 ) -> dict[str, Json]:
-    identity = {"name": os.path.basename(plan.source), "size": plan.size, "mtime_ns": plan.mtime_ns}
-    commit = {"format": FORMAT, "fingerprint": plan.fingerprint, "source": identity, "policy": plan.policy.to_dict()}
+    identity = {"name": os.path.basename(plan.source), "size": plan.size, "mtime_ns": plan.mtime_ns, "digest": plan.digest}
+    policy = {name: value for name, value in plan.policy.to_dict().items() if name not in RUNNING}
+    commit = {"format": FORMAT, "fingerprint": plan.fingerprint, "source": identity, "policy": policy}
     if checksums is not None:
         commit["checksums"] = dict(checksums)
     if verified is not None:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from h5z.errors import H5zError, PlanError, SourceError, UnsupportedError, one_line
+from h5z.errors import H5zError, PlanError, SourceError, TransientError, UnsupportedError, one_line
 from h5z.nodes import Tree
 
 
@@ -53,7 +53,7 @@ def scan_isolated(
     except json.JSONDecodeError:
         raise SourceError(f"{path}: scanning ended with status {done.returncode}: {done.stderr[-300:]}") from None
     if "error" in answer:
-        kind = {cls.__name__: cls for cls in (PlanError, SourceError, UnsupportedError)}
+        kind = {cls.__name__: cls for cls in (PlanError, SourceError, TransientError, UnsupportedError)}
         raise kind.get(answer["kind"], SourceError)(answer["error"])
     return Tree.from_dict(answer)
 
@@ -69,6 +69,8 @@ def main() -> None:
     except H5zError as error:
         document = {"error": one_line(error), "kind": type(error).__name__}
     sys.stdout.write(json.dumps(document))
+    sys.stdout.flush()
+    os._exit(0)  # libhdf5 crashes at Python's end where a remote file could not be read
 
 
 if __name__ == "__main__":

@@ -215,6 +215,8 @@ class Tree(Record):
         What is not carried over and would not be missed.
     user_block : str
         The bytes before the HDF5 superblock, base64.
+    digest : str
+        Of a file's header and of where its data lie (`h5z.identity`); empty of a tree that was not measured.
     """
 
     file: str
@@ -224,6 +226,7 @@ class Tree(Record):
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
     user_block: str = ""
+    digest: str = ""
 
     @property
     def groups(self) -> Iterator[GroupNode]:

@@ -18,7 +18,7 @@ from h5z.attributes import decode
 from h5z.dtypes import Leaf
 from h5z.grid import ChunkGrid, Region, region_shape
 from h5z.nodes import Datatype, Json, Problem, Record, Shape
-from h5z.policy import Policy
+from h5z.policy import RUNNING, Policy
 from h5z.report import size, table_html, table_text
 
 FORMAT = 1
@@ -176,6 +176,8 @@ class Plan(Record):
 
     Attributes
     ----------
+    digest : str
+        Of the source's header and of where its data lie (`h5z.identity`).
     place : zarr Store, optional
         The target itself, where it is a store object; it stays behind when the plan travels.
     """
@@ -190,6 +192,7 @@ class Plan(Record):
     not_carried: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
     workers: int = 1
+    digest: str = ""
     place: Any = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -216,7 +219,8 @@ class Plan(Record):
         what = self.to_dict()
         for name in ("target", "workers"):
             what.pop(name, None)
-        what["policy"].pop("memory", None)
+        for name in RUNNING:
+            what["policy"].pop(name, None)
         what["source"] = os.path.basename(self.source)
         for array in what["arrays"]:
             for name in ("block", "stage", "reads", "route"):

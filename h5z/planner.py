@@ -63,6 +63,7 @@ def make_plan(tree: Tree, target: str, policy: Policy, *, workers: int | None = 
         problems,
         tuple(planner.notes),
         count,
+        tree.digest,
     )
 
 

@@ -7,7 +7,6 @@ stack, so that neither cycles nor depth matter.
 from __future__ import annotations
 
 import base64
-import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from h5z.dimensions import is_bare
 from h5z.dtypes import access, describe, leaves, memory
 from h5z.errors import H5zError, PlanError, SourceError, one_line
 from h5z.files import open_dataset, open_file
+from h5z.identity import ChunkIndex, header_digest, stamp
 from h5z.isolation import scan_isolated
 from h5z.measure import LARGEST_CONTENT, measured
 from h5z.nodes import ArrayNode, Attribute, Datatype, GroupNode, Json, Link, Node, Problem, Tree, TypeNode
@@ -84,10 +84,11 @@ def scan(
     name = os.fspath(path)
     with open_file(name, storage_options) as file:
         scanner = _Scanner(file, name, measure, links == "follow", tuple(external_roots), storage_options)
+        size, mtime_ns = stamp(name, file, storage_options)
         nodes = scanner.walk()
-        size, mtime_ns = _identity(name, file, storage_options)
         block = _user_block(name, file.userblock_size, storage_options)
-        return Tree(name, size, mtime_ns, nodes, tuple(scanner.problems), tuple(scanner.notes), block)
+        digest = header_digest(name, storage_options) + scanner.index.digest() if measure else ""
+        return Tree(name, size, mtime_ns, nodes, tuple(scanner.problems), tuple(scanner.notes), block, digest)
 
 
 def _user_block(name: str, nbytes: int, storage_options: dict[str, Any] | None) -> str:
@@ -100,17 +101,6 @@ def _user_block(name: str, nbytes: int, storage_options: dict[str, Any] | None) 
             return base64.b64encode(raw.read(nbytes)).decode()
     with open(name, "rb") as raw:
         return base64.b64encode(raw.read(nbytes)).decode()
-
-
-def _identity(name: str, file: h5py.File, storage_options: dict[str, Any] | None) -> tuple[int, int]:
-    if "://" in name:
-        from fsspec.core import url_to_fs
-
-        filesystem, path = url_to_fs(name, **(storage_options or {}))
-        key = hashlib.sha256(str(filesystem.ukey(path)).encode()).digest()
-        return int(file.id.get_filesize()), int.from_bytes(key[:6], "big")  # in place of a time: what changes with the object
-    stat = os.stat(name)
-    return stat.st_size, stat.st_mtime_ns
 
 
 @dataclass
@@ -147,6 +137,7 @@ class _Scanner:
         self.notes: list[str] = []
         self.paths: dict[tuple[int, int], str] = {}
         self.kept: list[Any] = []
+        self.index = ChunkIndex()
 
     def walk(self) -> dict[str, Node]:
         """Meet every object, first the links, then the headers: references need to know every object's path."""
@@ -226,6 +217,7 @@ class _Scanner:
             return link, None
 
     def _measured(self, node: ArrayNode, did: Any) -> ArrayNode:
+        self.index.add(node.path, did, node.files, os.fspath(self.folder))
         for file in node.files:
             if file != "." and self._inside(file) is None:
                 reason = f"{node.layout} storage in {file!r} lies outside the external roots"

@@ -37,6 +37,8 @@ class Dataset:
     ----------
     direct : bool
         Whether to read past libhdf5 where that can be done; verification does not, so that libhdf5 is its witness.
+    stamp : (int, int), optional
+        The file's size and time, where it must be the one that has these.
     """
 
     file: str
@@ -44,10 +46,11 @@ class Dataset:
     dtype: Datatype
     storage_options: dict[str, Any] | None = field(default=None, repr=False)
     direct: bool = True
+    stamp: tuple[int, int] | None = None
 
     def open(self) -> Any:
         """Open the dataset: external files and virtual sources are looked for beside the file that names them."""
-        return files.get(self.file, self.storage_options).dataset(self.path)
+        return files.get(self.file, self.storage_options, self.stamp).dataset(self.path)
 
     def read(self, region: Region) -> Any:
         """Read a region; scalars by the empty region.
@@ -76,7 +79,7 @@ class Dataset:
 
     def reader(self) -> DirectReader | None:
         """The reader that goes past libhdf5, or None."""
-        return files.get(self.file, self.storage_options).reader(self.path, self.dtype)
+        return files.get(self.file, self.storage_options, self.stamp).reader(self.path, self.dtype)
 
     def read_from(self, did: Any, region: Region) -> Any:
         """Read a region from the open dataset."""

@@ -5,19 +5,21 @@ from __future__ import annotations
 import hashlib
 import threading
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol, cast
 
 import numpy as np
 import zarr
 from isal import isal_zlib
-from zarr.storage import StorePath
+from numcodecs.vlen import VLenBytes, VLenUTF8
+from zarr.storage import MemoryStore, StorePath
 
 from h5z.codecs import encoder
 from h5z.documents import array_document
 from h5z.grid import Region
 from h5z.plan import ArrayPlan
+from h5z.shards import shard
 from h5z.source import SourceArray
 from h5z.target import Target, reaching
 
@@ -94,12 +96,7 @@ class TargetArray:
             values = block[(*inside, ...)]  # the ellipsis keeps a scalar an array, of its own dtype
             if not self.plan.dense and self._is_fill(values):
                 continue
-            if self._encode is not None:
-                out += self._put(index, self._encode(self._whole(values)))
-            else:
-                with reaching(f"{self.target.name}{self.plan.path}"):
-                    self.array[unit if unit else ...] = values
-                out += self.stored(index)
+            out += self._put(index, self._encoded(values))
         return out
 
     def regrid(self, source: Source, region: Region) -> Stored:
@@ -143,15 +140,39 @@ class TargetArray:
             return f"{place}/{'.'.join(map(str, index)) or '0'}"
         return "/".join((place, "c", *map(str, index)))
 
+    def _encoded(self, values: Any) -> Any:
+        """A unit's object."""
+        if self._encode is None:
+            return self._encoded_by_zarr(values)
+        if self.plan.shards is None:
+            return self._chunk(values)
+        skip = (lambda _: False) if self.plan.dense else self._is_fill
+        return shard(values, self.plan.shards, self.plan.chunks, self._chunk, skip)
+
+    def _chunk(self, values: Any) -> Any:
+        """A chunk, encoded."""
+        whole = self._whole(values)
+        if self.plan.is_text:
+            kind = VLenUTF8 if self.plan.dtype == "string" else VLenBytes
+            whole = kind().encode(whole)
+        return self._encode(whole)
+
+    def _encoded_by_zarr(self, values: Any) -> Any:
+        """A unit's object, as zarr writes it into memory: of codecs that only zarr knows."""
+        alone = replace(self, target=Target(MemoryStore()))
+        region = tuple(slice(0, n) for n in values.shape)
+        alone.array[region or ...] = values
+        return alone.target.get(alone.key((0,) * len(region)))
+
     @cached_property
     def _encode(self) -> Any:
-        """What encodes a unit without zarr's own pipeline, where codecs alone do it."""
-        return None if self.plan.shards or self.plan.is_text else encoder(self.plan.codecs)
+        """What encodes a chunk's bytes without zarr's own pipeline, which has codecs that store the time of day; or None."""
+        return encoder(self.plan.codecs)
 
     def _whole(self, values: Any) -> Any:
-        """A unit's values in a whole chunk, contiguous; past the array's end it holds fill values."""
-        if values.shape != self.plan.unit:
-            chunk = np.full(self.plan.unit, self._fill, values.dtype)
+        """A chunk's values, whole and contiguous; past the array's end it holds fill values."""
+        if values.shape != self.plan.chunks:
+            chunk = np.full(self.plan.chunks, self._fill, values.dtype)
             chunk[tuple(slice(0, n) for n in values.shape)] = values
             values = chunk
         values = np.ascontiguousarray(values)

@@ -150,7 +150,7 @@ def check(
 
 def _recorded(place: Target, finished: bool) -> dict[str, str]:
     """The checksums that were taken when the units were written."""
-    from h5z.target import checksums
+    from h5z.commit import checksums
 
     root = place.root() if finished else None
     return checksums(place.done()) if root is None else dict(root["h5z"].get("checksums", {}))

@@ -13,11 +13,15 @@ ROOT = Path(__file__).parents[1]
 # Each module may import those of the lines above its own, and of its own line.
 LAYERS = (
     {"errors"},
-    {"nodes", "grid", "names"},
+    {"nodes", "grid", "names", "retries", "disk"},
     {"dtypes", "attributes", "codecs", "filters"},
-    {"direct", "files", "references", "source", "dimensions", "policy", "report"},
+    {"direct", "files", "identity", "references", "source", "dimensions", "policy", "report"},
     {"scan", "measure", "isolation", "plan", "chunking", "records", "planner", "scheduling"},
+    {"claims", "stores", "shards"},
+    {"lease"},
     {"documents", "target", "units", "staging"},
+    {"commit"},
+    {"prepare"},
     {"verify", "convert"},
     {"explore", "doctor"},
     {"cli"},
