@@ -12,7 +12,7 @@ from typing import cast
 from zarr.abc.store import Store
 
 from h5z.commit import end_swap, swapping
-from h5z.disk import boot, remove_empty
+from h5z.disk import boot
 from h5z.documents import dump, plan_documents
 from h5z.errors import H5zError, PlanError, TargetError, TargetExistsError, one_line
 from h5z.lease import Lease, held, holder
@@ -60,7 +60,7 @@ def prepare(
             raise held(target.name, other)
         if not swapping(target):
             _judge(target, plan, overwrite=overwrite)
-    made = _make_folder(target)
+    _make_folder(target)
     taken = target.hold(shared=shared, patient=patient)
     try:
         if untidy or cast(Lease, taken.lease).number > 1:  # every run leaves a lease until it has left nothing else
@@ -69,8 +69,6 @@ def prepare(
     except BaseException:
         with suppress(H5zError):
             taken.release()
-            if made is not None:
-                remove_empty(made)
         raise
 
 
@@ -126,18 +124,13 @@ def _untidy(target: Target) -> bool:
     return MARK in target.names() or (folder is not None and successor_beside(folder).exists())
 
 
-def _make_folder(target: Target) -> Path | None:
-    """Make a target's folder; return it if there was none."""
+def _make_folder(target: Target) -> None:
     folder = target.path
-    if folder is None or folder.exists() or seat(folder) != folder:
-        return None
-    try:
-        folder.mkdir(parents=True)
-    except FileExistsError:
-        return None
-    except OSError as error:
-        raise TargetError(f"{target.name}: cannot be created ({error.strerror or one_line(error)})") from None
-    return folder
+    if folder is not None and seat(folder) == folder:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise TargetError(f"{target.name}: cannot be created ({error.strerror or one_line(error)})") from None
 
 
 def _check_place(target: Target, plan: Plan) -> None:

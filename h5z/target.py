@@ -343,7 +343,7 @@ class Target:
                     replace(self, prefix="").delete(key for key in marks if not self._is_later(key))
             end(self.claims, self.lease, remove=tidy)
             if folder is not None and tidy:
-                remove_empty(folder / MARK / "lease", folder / MARK)
+                remove_empty(folder / MARK / "lease", folder / MARK, folder)
 
     def _is_later(self, key: str) -> bool:
         """Whether an object is the lease that this run holds, or one that follows on it."""

@@ -141,6 +141,9 @@ def mortal(changes: int) -> Iterator[None]:
         for name in ("replace", "rename", "mkdir", "rmdir", "unlink", "remove", "link", "utime"):
             patch.setattr(os, name, life.spent_by(getattr(os, name)))
         yield
+    for watch in lease._watches.values():  # a dead process renews no lease
+        watch.ended.set()
+    lease._watches.clear()
 
 
 @pytest.fixture
