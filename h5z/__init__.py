@@ -11,7 +11,7 @@ from h5z.state import State, state
 from h5z.verify import verify
 
 if TYPE_CHECKING:
-    from h5z.target import finalize
+    from h5z.commit import finalize
 
 __all__ = [
     "Plan",
@@ -32,7 +32,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Import what needs zarr when it is first asked for, so that reading HDF5 alone starts at once."""
     if name == "finalize":
-        from h5z.target import finalize
+        from h5z.commit import finalize
 
         return finalize
     raise AttributeError(f"module 'h5z' has no attribute {name!r}")

@@ -17,6 +17,7 @@ import h5z
 from h5z.credentials import redact
 from h5z.errors import H5zError, PlanError, SourceError, TargetError, one_line
 from h5z.policy import nbytes
+from h5z.retries import ATTEMPTS
 
 app = typer.Typer(
     name="h5z",
@@ -51,6 +52,8 @@ _POLICY: dict[str, tuple[Any, Any]] = {
     "memory": (_option(str | None, "Peak memory, such as 512MiB."), None),
     "strings": (_option(str, "auto, utf8 or bytes."), "auto"),
     "unmatched": (_option(str, "error: refuse patterns and shapes that fit no array; report: note them."), "error"),
+    "durable": (_option(str, "none, commit or always: when files are made to reach the disk."), "commit"),
+    "attempts": (_option(int, "How often what fails in a way that may pass is tried at most."), ATTEMPTS),
     "consolidate": (_option(bool, "Copy all metadata into the root's.", "--consolidate/--no-consolidate"), True),
 }
 Timeout = Annotated[float, typer.Option(help="Seconds that reading a file may take without progress.")]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import google_crc32c
 import numcodecs
 
 from h5z.errors import PlanError
@@ -199,11 +200,13 @@ def encoder(chain: Sequence[dict[str, Any]], text: str | None = None) -> Callabl
     steps: list[Callable[[Any], Any]] = [numcodecs.get_codec({"id": text}).encode] if text else []
     for document in chain:
         name, config = document["name"], dict(document["configuration"])
-        if name not in ("zstd", "gzip", "blosc") and not name.startswith("numcodecs."):
+        if name not in ("zstd", "gzip", "blosc", "crc32c") and not name.startswith("numcodecs."):
             return None
         if name == "blosc":
             config["shuffle"] = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}[config["shuffle"]]
-        if name in ("gzip", "numcodecs.gzip"):  # numcodecs would write the time of day into it
+        if name == "crc32c":
+            steps.append(lambda data: bytes(data) + google_crc32c.value(bytes(data)).to_bytes(4, "little"))
+        elif name in ("gzip", "numcodecs.gzip"):  # numcodecs would write the time of day into it
             steps.append(partial(gzip.compress, compresslevel=config["level"], mtime=0))
         else:
             steps.append(numcodecs.get_codec({"id": name.removeprefix("numcodecs."), **config}).encode)

@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from h5z.chunking import DEFAULT_MEMORY
 from h5z.credentials import redact, separate, shown
 from h5z.digest import Digest
-from h5z.errors import PlanError, SourceError
+from h5z.errors import H5zError, PlanError, SourceChangedError, SourceError
 from h5z.files import forget
 from h5z.grid import Region, region_shape
 from h5z.heartbeat import beat
+from h5z.identity import unchanged
 from h5z.isolation import can_isolate, run_isolated
 from h5z.nodes import Json, Tree
 from h5z.payload import summed
@@ -138,7 +139,8 @@ def source_array(
     """The handle that reads what becomes one planned array; past libhdf5 where that can be done, or not."""
     direct = direct and array.route != "library"
     roots = tuple(os.fspath(folder) for folder in made.policy.external_roots)
-    dataset = Dataset(made.source, array.source, array.whole or array.described, storage_options, direct, roots)
+    stamp = (made.size, made.mtime_ns)
+    dataset = Dataset(made.source, array.source, array.whole or array.described, storage_options, direct, roots, stamp)
     return SourceArray(
         dataset,
         array.leaf(),
@@ -159,7 +161,8 @@ def graph(
 ) -> Delayed:
     """Turn a plan into one dask graph over all arrays; compute it on any scheduler, then `finalize` the target.
 
-    The plan is written to the target now; tasks that an earlier run has ended are left out.
+    The plan is written to the target now; tasks that an earlier run has ended are left out. The graph holds the target until it
+    is finalized, or a minute has passed without any of its tasks; other runs are refused meanwhile.
 
     Returns
     -------
@@ -169,10 +172,14 @@ def graph(
     from dask.delayed import Delayed
     from dask.highlevelgraph import HighLevelGraph
 
-    from h5z.target import Target, prepare
+    from h5z.prepare import prepare
+    from h5z.target import Target
 
     source_options = _with_access(made, source_options)
-    target, finished = prepare(Target.of(made.place or made.target, storage_options), made, overwrite=overwrite)
+    place = Target.of(made.place or made.target, storage_options)
+    target, finished = prepare(place, made, overwrite=overwrite, shared=True)
+    if finished:
+        target.release(tidy=True)
     made = made if finished else cast(Plan, target.pending())
     name = f"h5z-convert-{made.fingerprint[:16]}"
     done = set() if finished else set(target.done())
@@ -226,6 +233,9 @@ def run_task(target: Target, number: int, work: Work) -> dict[str, Json]:
     """Read and write one task's pieces, then mark it done."""
     from h5z.staging import Scratch
 
+    ended = target.record(number)
+    if ended is not None:  # by a worker that died before it could tell
+        return ended
     record: dict[str, Json] = {"units": 0, "nbytes": 0, "decoded": 0, "checksums": {}}
     digests: dict[str, Digest] = {}
     for source, written, region in work:
@@ -262,6 +272,7 @@ def convert(
     policy: Policy | None = None,
     verify: str | None = None,
     overwrite: bool = False,
+    patient: bool = False,
     progress: bool | Callable[[int, int], None] = False,
     scheduler: Any = None,
     storage_options: dict[str, Any] | None = None,
@@ -286,6 +297,8 @@ def convert(
         Compare target and source before the target is committed.
     overwrite : bool
         Replace a Zarr hierarchy that is something else, once its successor is complete.
+    patient : bool
+        Where another run holds the target, wait until its lease runs out, or is renewed, rather than refuse at once.
     progress : bool or callable
         Show a progress bar, or be called with bytes done and bytes in all.
     scheduler : "threads", "processes", "sync", address, distributed.Client, optional
@@ -319,8 +332,10 @@ def convert(
         limits |= {"subject": _name(source), "clear_up": partial(_take_away, target, storage_options)}
         with telling(progress) as tell:
             return Report.from_dict(run_isolated(convert, source, target, progress=tell, **limits, **given))
+    from h5z.commit import describe, finalize
     from h5z.compare import structure
-    from h5z.target import Target, describe, finalize, prepare
+    from h5z.prepare import prepare
+    from h5z.target import Target
 
     start = time.perf_counter()
     place = Target.of(target, storage_options)
@@ -337,41 +352,55 @@ def convert(
         **fields,
     )
     source_options = _with_access(made, source_options)
-    fresh = not place.exists()
-    place, finished = prepare(place, made, overwrite=overwrite)
-    made = made if finished else _as_begun(made, cast(Plan, place.pending()))
-    verify = None if finished and _verified(place, verify) else verify
-    stored = 0
-    status = "unchanged" if finished else "converted"
-    differences: tuple[Any, ...] = ()
-    checked = 0
-    total = made.nbytes * (1 + 2 * (verify == "full"))  # which reads both sides
-    stage = "replacing" if place.prefix else "begun" if fresh else "resumed"
-    beat(stage)
-    with watching(progress, total) as advance, _leaving(made.source, place, stage, scheduler):
-        if not finished:
-            done = place.done()
-            advance(sum(record.get("decoded", 0) for record in done.values()))
-            for staging in (True, False):
-                tasks = _work(made, place, set(done), staging=staging, storage_options=source_options)
-                jobs = ((run_task, (place, task.number, work), 0 if staging else work_nbytes(work)) for task, work in tasks)
-                run(jobs, scheduler, made.workers, advance, subject=made.source, timeout=timeout)
-        if verify:
-            differences, checked, digests = check(
-                made, place, verify, scheduler, advance, source_options, finished=finished, timeout=timeout
-            )
+    place, finished = prepare(place, made, overwrite=overwrite, patient=patient)
+    try:
+        made = made if finished else _as_begun(made, cast(Plan, place.pending()))
+        verify = None if finished and _verified(place, verify) else verify
+        stored = 0
+        status = "unchanged" if finished else "converted"
+        differences: tuple[Any, ...] = ()
+        checked = 0
+        total = made.nbytes * (1 + 2 * (verify == "full"))  # which reads both sides
+        stage = "replacing" if place.prefix else "begun" if place.lease is not None and place.lease.number == 1 else "resumed"
+        beat(stage)
+        with watching(progress, total) as advance, _leaving(made, place, stage, scheduler, source_options):
+            if not finished:
+                _run_tasks(made, place, scheduler, advance, source_options, timeout)
+            if verify:
+                differences, checked, digests = check(
+                    made, place, verify, scheduler, advance, source_options, finished=finished, timeout=timeout
+                )
+            if not finished:
+                _unchanged(made, source_options)
         if not finished and not differences:
             if verify:
                 place.mark_verified(verify, digests)
             describe(place)
             differences = tuple(structure(made, place, finished=False)[0]) if verify else ()
-    if differences:
-        status = "differs"
-    elif not finished:
-        stored = sum(record["nbytes"] for record in place.done().values())
-        finalize(place)
+        if differences:
+            status = "differs"
+        elif not finished:
+            stored = sum(record["nbytes"] for record in place.done().values())
+            finalize(place)
+    except BaseException:
+        with suppress(H5zError):
+            place.release()
+        raise
+    place.release(tidy=not differences)
     found = {"differences": differences, "level": verify or "", "checked_nbytes": checked}
     return account(made, place, status, start, stored_nbytes=stored, **found)
+
+
+def _run_tasks(
+    made: Plan, place: Target, scheduler: Any, advance: Callable[[int], None], source_options: Any, timeout: float | None
+) -> None:
+    """Run what is left of a plan's tasks: what stages first."""
+    done = place.done()
+    advance(sum(record.get("decoded", 0) for record in done.values()))
+    for staging in (True, False):
+        tasks = _work(made, place, set(done), staging=staging, storage_options=source_options)
+        jobs = ((run_task, (place, task.number, work), 0 if staging else work_nbytes(work)) for task, work in tasks)
+        run(jobs, scheduler, made.workers, advance, subject=made.source, timeout=timeout)
 
 
 def _as_begun(made: Plan, begun: Plan) -> Plan:
@@ -392,17 +421,27 @@ def work_nbytes(work: Work) -> int:
     return sum(math.prod(region_shape(region)) * int(written.plan.itemsize) for _, written, region in work)
 
 
+def _unchanged(made: Plan, source_options: dict[str, Any] | None) -> None:
+    unchanged(made.source, made.size, made.mtime_ns, made.digest, source_options, made.policy.attempts)
+
+
 @contextmanager
-def _leaving(source: str, place: Target, stage: str, scheduler: Any) -> Iterator[None]:
-    """Let go of the source; take away a target that this call began if its source is unreadable: no rerun could end it."""
+def _leaving(made: Plan, place: Target, stage: str, scheduler: Any, source_options: dict[str, Any] | None) -> Iterator[None]:
+    """Let go of the source; take away a target that this call began if its source cannot be read, though it is what it was.
+
+    No rerun could end that; where the source has changed or gone away, one can when it is back.
+    """
     try:
         yield
+    except SourceChangedError:
+        raise
     except (SourceError, MemoryError):
+        _unchanged(made, source_options)
         _take_away(place, None, stage)
         raise
     finally:
-        forget(source)
-        on_workers(scheduler, forget, source)
+        forget(made.source)
+        on_workers(scheduler, forget, made.source)
 
 
 def _take_away(where: Any, storage_options: dict[str, Any] | None, stage: str) -> None:

@@ -88,7 +88,7 @@ def _add(out: Documents, path: str, document: dict[str, Json], attributes: dict[
 
 
 def _root_attributes(plan: Plan, attributes: dict[str, Json], outcome: Outcome | None) -> dict[str, Json]:
-    identity = {"name": os.path.basename(plan.source), "size": plan.size, "mtime_ns": plan.mtime_ns}
+    identity = {"name": os.path.basename(plan.source), "size": plan.size, "mtime_ns": plan.mtime_ns, "digest": plan.digest}
     policy = {name: value for name, value in plan.policy.to_dict().items() if name not in RUNNING}
     commit = {"format": FORMAT, "fingerprint": plan.fingerprint, "source": identity, "policy": policy}
     if outcome is not None:

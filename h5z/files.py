@@ -13,9 +13,10 @@ import h5py
 from h5py import h5d, h5f, h5p
 
 from h5z.direct import DirectReader, Fetch, direct_reader, local_fetch
-from h5z.errors import SourceError, TransientError, one_line
+from h5z.errors import H5zError, SourceError, one_line
 from h5z.filters import BUILTIN, load_plugins
 from h5z.grid import Region
+from h5z.identity import changed
 from h5z.nodes import Datatype
 from h5z.ranged import RangedFile, Ranges
 from h5z.roots import Roots, folder_of
@@ -79,14 +80,12 @@ def _open_url(name: str, storage_options: dict[str, Any] | None) -> tuple[h5py.F
     try:
         ranges = Ranges(name, storage_options)
         return _small_caches(h5py.File(RangedFile(ranges), "r", **_CHUNK_CACHE)), ranges
+    except H5zError:
+        raise
     except FileNotFoundError:
         raise SourceError(f"{name}: no such object") from None
     except (OSError, RuntimeError, ValueError) as error:
         raise SourceError(f"{name}: not a readable HDF5 file ({one_line(error)})") from None
-    except Exception as error:  # clients of object stores have errors of their own
-        if any(word in type(error).__name__ for word in ("Connect", "Timeout")):
-            raise TransientError(f"{name}: the store did not answer ({one_line(error)})") from None
-        raise SourceError(f"{name}: cannot be opened ({one_line(error)})") from None
 
 
 class OpenFile:
@@ -135,12 +134,26 @@ class Files:
         self._lock = threading.Lock()
         self._files: OrderedDict[tuple[Any, ...], OpenFile] = OrderedDict()
 
-    def get(self, name: str, storage_options: dict[str, Any] | None, roots: tuple[str, ...] = ()) -> OpenFile:
-        """Return the open file, opening it if it is not, or no longer, the one at that path."""
+    def get(
+        self,
+        name: str,
+        storage_options: dict[str, Any] | None,
+        roots: tuple[str, ...] = (),
+        stamp: tuple[int, int] | None = None,
+    ) -> OpenFile:
+        """Return the open file, opening it if it is not, or no longer, the one at that path.
+
+        Raises
+        ------
+        SourceChangedError
+            If its size and time are not those of the `stamp`; those of a URL are not looked at.
+        """
         key: tuple[Any, ...] = (name, roots)
         if "://" not in name and os.path.exists(name):
             stat = os.stat(name)
             key = (name, roots, stat.st_mtime_ns, stat.st_size, stat.st_ino)
+            if stamp is not None and stamp != (stat.st_size, stat.st_mtime_ns):
+                raise changed(name)
         with self._lock:
             file = self._files.pop(key, None) or OpenFile(name, storage_options, roots)
             self._files[key] = file
@@ -152,7 +165,9 @@ class Files:
         """Let go of a file: it is closed when nobody reads it any more."""
         with self._lock:
             for key in [key for key in self._files if key[0] == name]:
-                del self._files[key]
+                file = self._files.pop(key)
+                if "://" in name:  # what libhdf5 reads through Python must be closed before Python ends
+                    file.file.close()
 
 
 files = Files()
@@ -202,7 +217,7 @@ def reading(file: str, path: str, region: Region) -> Iterator[None]:
     """Turn what a read raises into a `SourceError` that names file, dataset and region."""
     try:
         yield
-    except SourceError:
+    except H5zError:
         raise
     except (OSError, RuntimeError, LookupError, ValueError, TypeError, ArithmeticError, MemoryError) as error:
         where = ",".join(f"{s.start}:{s.stop}" for s in region)

@@ -30,6 +30,7 @@ def identify(name: str, storage_options: dict[str, Any] | None = None) -> tuple[
 
     url, options = joined(name, storage_options)
     filesystem, path = url_to_fs(url, **options)
+    filesystem.invalidate_cache(os.path.dirname(path))  # what was listed before may have changed
     return identity_of(filesystem.info(path))
 
 

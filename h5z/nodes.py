@@ -222,6 +222,8 @@ class Tree(Record):
         The bytes before the HDF5 superblock, base64.
     access : dict, optional
         Credentials that the file's URL carried, as storage options; neither shown nor written.
+    digest : str
+        Of a file's header and of where its data lie (`h5z.identity`); empty of a tree that was not measured.
     """
 
     file: str
@@ -232,6 +234,7 @@ class Tree(Record):
     notes: tuple[str, ...] = ()
     user_block: str = ""
     access: dict[str, Any] | None = field(default=None, repr=False, compare=False)
+    digest: str = ""
 
     @property
     def groups(self) -> Iterator[GroupNode]:

@@ -203,6 +203,8 @@ class Plan(Record):
         The target itself, where its name does not say all; it stays behind when the plan becomes JSON.
     access : dict, optional
         Credentials that the source's URL carried, as storage options; neither shown nor written.
+    digest : str
+        Of the source's header and of where its data lie (`h5z.identity`).
     """
 
     source: str
@@ -217,6 +219,7 @@ class Plan(Record):
     workers: int = 1
     place: Any = field(default=None, repr=False)
     access: dict[str, Any] | None = field(default=None, repr=False, compare=False)
+    digest: str = ""
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Plan:

@@ -79,6 +79,7 @@ def make_plan(tree: Tree, target: str, policy: Policy, *, workers: int | None = 
         problems,
         tuple(planner.notes),
         count,
+        digest=tree.digest,
     )
 
 

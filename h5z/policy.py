@@ -12,6 +12,7 @@ from typing import Any
 from h5z.codecs import parse
 from h5z.errors import PlanError
 from h5z.nodes import Json
+from h5z.retries import ATTEMPTS
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _UNITS |= {"KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}
@@ -21,8 +22,9 @@ _CHOICES = {
     "unsupported": ("error", "report"),
     "strings": ("auto", "utf8", "bytes"),
     "unmatched": ("error", "report"),
+    "durable": ("none", "commit", "always"),
 }
-RUNNING = ("memory", "unmatched")  # fields that say how a run goes about it: the target is the same
+RUNNING = ("memory", "unmatched", "durable", "attempts")  # fields that say how a run goes about it: the target is the same
 ROUTES = ("auto", "copy", "recode", "regrid", "staged", "library")
 
 
@@ -58,6 +60,11 @@ class Policy:
         Variable-length text as strings where all of it is UTF-8, always, or always as bytes.
     unmatched : "error" or "report"
         Refuse path patterns and chunk shapes that fit no array of a file, or note them: files of an archive differ.
+    durable : "none", "commit" or "always"
+        When files are made to reach the disk: when the system sees fit; all of a target before it is committed, so that
+        what opens is whole even after the power failed; or each as it is written.
+    attempts : int
+        How often a request of a store or of a source by URL is made at most where it fails in a way that may pass.
     """
 
     chunks: Any = "auto"
@@ -74,12 +81,16 @@ class Policy:
     strings: str = "auto"
     route: Any = "auto"
     unmatched: str = "error"
+    durable: str = "commit"
+    attempts: int = ATTEMPTS
 
     def __post_init__(self) -> None:
         """Validate every field and bring it into one form."""
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise PlanError(f"{name}: expected one of {', '.join(map(repr, allowed))}, found {getattr(self, name)!r}")
+        if type(self.attempts) is not int or self.attempts < 1:
+            raise PlanError(f"attempts: expected a positive integer, found {self.attempts!r}")
         put = object.__setattr__
         put(self, "chunks", _per_path("chunks", self.chunks, ("auto", "source")))
         put(self, "shards", None if self.shards is None else _per_path("shards", self.shards, ("auto",), optional=True))

@@ -14,6 +14,7 @@ from typing import Any
 
 from h5z.credentials import joined
 from h5z.errors import one_line
+from h5z.retries import answered
 
 BLOCK_NBYTES = 2 << 20
 MOST_BLOCKS = 16
@@ -43,7 +44,7 @@ class Ranges:
         url, options = joined(name, storage_options)
         self._filesystem, self._path = url_to_fs(url, **options)
         self._filesystem.invalidate_cache(posixpath.dirname(self._path))  # it may have grown since it was listed
-        self.nbytes = int(self._filesystem.info(self._path)["size"])
+        self.nbytes = int(answered(name, lambda: self._filesystem.info(self._path))["size"])
         self._block = self.nbytes if self.nbytes <= WHOLE_NBYTES else BLOCK_NBYTES
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
         self._lock = threading.Lock()
@@ -79,7 +80,7 @@ class Ranges:
     def _request(self, offset: int, nbytes: int) -> bytes:
         if nbytes == 0:
             return b""
-        found: bytes = self._filesystem.cat_file(self._path, start=offset, end=offset + nbytes)
+        found: bytes = answered(self.name, lambda: self._filesystem.cat_file(self._path, start=offset, end=offset + nbytes))
         if len(found) != nbytes:
             raise OSError(f"expected {nbytes} bytes at {offset}, found {len(found)}")
         return found

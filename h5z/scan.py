@@ -26,6 +26,7 @@ from h5z.errors import H5zError, PlanError, SourceError, one_line
 from h5z.files import open_dataset, open_file
 from h5z.filters import filter_available
 from h5z.heartbeat import beat
+from h5z.identity import ChunkIndex, header_digest
 from h5z.isolation import run_isolated
 from h5z.listing import identify
 from h5z.measure import LARGEST_CONTENT, measured
@@ -104,10 +105,11 @@ def scan(
         return replace(Tree.from_dict(found), access=access)
     with open_file(name, storage_options) as file:
         scanner = _Scanner(file, name, measure, links == "follow", tuple(external_roots), storage_options)
-        nodes = scanner.walk()
         size, mtime_ns = identify(name, storage_options)
+        nodes = scanner.walk()
         block = _user_block(name, file.userblock_size, storage_options)
-        return Tree(name, size, mtime_ns, nodes, tuple(scanner.problems), tuple(scanner.notes), block, access)
+        digest = header_digest(name, storage_options) + scanner.index.digest() if measure else ""
+        return Tree(name, size, mtime_ns, nodes, tuple(scanner.problems), tuple(scanner.notes), block, access, digest)
 
 
 def _user_block(name: str, nbytes: int, storage_options: dict[str, Any] | None) -> str:
@@ -153,6 +155,7 @@ class _Scanner:
         self.problems: list[Problem] = []
         self.notes: list[str] = []
         self.paths: dict[tuple[int, int], str] = {}
+        self.index = ChunkIndex()
 
     def walk(self) -> dict[str, Node]:
         """Meet every object, first the links, then the headers: references need to know every object's path."""
@@ -235,6 +238,7 @@ class _Scanner:
         return link, None
 
     def _measured(self, node: ArrayNode, did: Any) -> ArrayNode:
+        self.index.add(node.path, did, node.files, "" if "://" in self.name else os.path.dirname(os.path.abspath(self.name)))
         handle = Dataset(self.name, node.path, node.dtype, self.storage_options)
         if node.layout == "external":
             did.close()

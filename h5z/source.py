@@ -40,6 +40,8 @@ class Dataset:
         Whether to read past libhdf5 where that can be done; verification does not, so that libhdf5 is its witness.
     roots : tuple of str
         Folders, beside the file's own, in which other files may lie from which its values come.
+    stamp : (int, int), optional
+        The file's size and time, where it must be the one that has these.
     """
 
     file: str
@@ -48,6 +50,7 @@ class Dataset:
     storage_options: dict[str, Any] | None = field(default=None, repr=False)
     direct: bool = True
     roots: tuple[str, ...] = ()
+    stamp: tuple[int, int] | None = None
 
     def open(self) -> Any:
         """Open the dataset: external files and virtual sources are looked for beside the file that names them."""
@@ -85,7 +88,7 @@ class Dataset:
 
     @property
     def _file(self) -> OpenFile:
-        return files.get(self.file, self.storage_options, self.roots)
+        return files.get(self.file, self.storage_options, self.roots, self.stamp)
 
     def text_of(self, ref: Any) -> str:
         """Where a reference points that was read from the dataset."""

@@ -1,4 +1,4 @@
-"""The Zarr store that a migration writes: whole write units, then all metadata but the root's, the root's metadata last.
+"""The Zarr store that a migration writes: whole objects, each written atomically, by the run that holds it.
 
 While a migration runs, the target holds its plan under ``.h5z/plan.json`` and a mark per finished task under ``.h5z/done/``;
 what a rerun may skip is read from those. The root's metadata document is the commit record: until it is written the target
@@ -8,15 +8,12 @@ does not open. A target that is to be overwritten stays as it is while its succe
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import os
-import shutil
-import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,24 +22,29 @@ from zarr.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore, MemoryStore
 
+from h5z.claims import Claims, FolderClaims, store_claims
 from h5z.credentials import joined, redact, separate
 from h5z.digest import Digest
-from h5z.documents import Documents, Outcome, consolidated, dump, plan_documents
+from h5z.disk import clear_folder, remove, remove_empty, write_whole
 from h5z.errors import (
     H5zError,
     PlanError,
     TargetError,
     TargetExistsError,
     TransientError,
-    UnfinishedTargetError,
+    is_transient,
     one_line,
 )
+from h5z.lease import Lease, acquire, check, end
 from h5z.nodes import Json
 from h5z.plan import Plan
+from h5z.retries import ATTEMPTS, persist
+from h5z.stores import PersistentStore
 
-_MARK = ".h5z"
-_NEW = f"{_MARK}/new/"
+MARK = ".h5z"
+NEW = f"{MARK}/new/"
 _CONCURRENCY = 32
+_CLIENTS = ("obstore", "botocore", "aiohttp", "gcsfs", "azure")
 ROOT_DOCUMENTS = ("zarr.json", ".zgroup", ".zattrs", ".zmetadata", ".zarray")
 
 
@@ -54,11 +56,20 @@ class Target:
     ----------
     prefix : str
         Where in the store the hierarchy lies: empty, or the place of an overwriting run's new target.
+    lease : Lease, optional
+        The run's hold on it; who writes sees first that the run has it still.
+    durable : "none", "commit" or "always"
+        When what is written into a folder is made to reach the disk (`Policy.durable`).
+    attempts : int
+        How often a request of a store is made at most where it fails in a way that may pass.
     """
 
     where: str | Store
     storage_options: dict[str, Any] | None = field(default=None, repr=False)
     prefix: str = ""
+    lease: Lease | None = None
+    durable: str = "commit"
+    attempts: int = ATTEMPTS
 
     @classmethod
     def of(cls, where: Any, storage_options: dict[str, Any] | None = None) -> Target:
@@ -77,7 +88,7 @@ class Target:
     @property
     def path(self) -> Path | None:
         """The local folder, or None for what is not one."""
-        if isinstance(self.where, LocalStore):
+        if type(self.where) is LocalStore:  # a subclass may do otherwise
             return self.where.root
         return Path(self.where) if isinstance(self.where, str) and "://" not in self.where else None
 
@@ -93,8 +104,7 @@ class Target:
         return not isinstance(self.where, MemoryStore) and type(inner).__name__ != "MemoryStore"
 
     @cached_property
-    def store(self) -> Store:
-        """The open store."""
+    def _opened(self) -> Store:
         if isinstance(self.where, Store):
             return self.where
         if "://" not in self.where:
@@ -107,9 +117,14 @@ class Target:
         """The target without credentials, for whoever prints the arguments of a task."""
         return f"{type(self).__name__}({self.name!r}, prefix={self.prefix!r})"
 
+    @cached_property
+    def store(self) -> Store:
+        """The open store; one that is no folder tries again what fails in a way that may pass."""
+        return self._opened if self.path is not None else PersistentStore(self._opened, self.attempts)
+
     def __getstate__(self) -> dict[str, Any]:
         """The fields alone: the store is opened anew where it arrives."""
-        return {"where": self.where, "storage_options": self.storage_options, "prefix": self.prefix}
+        return {item.name: getattr(self, item.name) for item in fields(self)}
 
     def get(self, key: str) -> bytes | None:
         """Read one object, None if it is not there."""
@@ -117,21 +132,59 @@ class Target:
             folder = self.path
             if folder is not None:
                 try:
-                    return (folder / self.prefix / key).read_bytes()
+                    return persist((folder / self.prefix / key).read_bytes, self.attempts, remote=False)
                 except (FileNotFoundError, NotADirectoryError):
                     return None
             found = sync(self.store.get(self.prefix + key, default_buffer_prototype()))
             return None if found is None else found.to_bytes()
 
+    def get_all(self, keys: Iterable[str]) -> dict[str, bytes | None]:
+        """Read many objects, many at once where that is faster."""
+        if self.path is not None:
+            return {key: self.get(key) for key in keys}
+
+        async def read() -> dict[str, bytes | None]:
+            gate = asyncio.Semaphore(_CONCURRENCY)
+
+            async def one(key: str) -> tuple[str, bytes | None]:
+                async with gate:
+                    found = await self.store.get(self.prefix + key, default_buffer_prototype())
+                    return key, None if found is None else found.to_bytes()
+
+            return dict(await asyncio.gather(*map(one, keys)))
+
+        with reaching(self.name):
+            return sync(read())
+
     def put(self, objects: Mapping[str, Any]) -> None:
-        """Write objects (bytes by key), each whole and atomically."""
+        """Write objects (bytes by key), each whole and atomically.
+
+        Raises
+        ------
+        LeaseLostError
+            If another run holds the target by now; nothing is written then.
+        """
+        self.check()
         with reaching(self.name):
             folder = self.path
             if folder is not None:
                 for key, value in objects.items():
-                    _write_whole(folder / self.prefix, key, value)
+                    self._put_file(folder, key, value)
             else:
                 self._put_remote(objects)
+
+    def _put_file(self, folder: Path, key: str, value: Any) -> None:
+        """Drafts of a run lie in a folder of its own, made once: who takes the target over takes that away."""
+        drafts = folder / MARK / "drafts" / (self.lease.run if self.lease else "0")
+        write = partial(write_whole, folder / self.prefix / key, value, drafts, durable=self.durable == "always")
+        try:
+            persist(write, self.attempts, remote=False)
+        except FileNotFoundError:
+            if self.lease is not None:
+                self.check(now=True)
+                raise TargetError(f"{self.name}: was removed, in part or whole, while it was being written") from None
+            drafts.mkdir(parents=True, exist_ok=True)
+            write()
 
     def _put_remote(self, objects: Mapping[str, Any]) -> None:
         make = default_buffer_prototype().buffer.from_bytes
@@ -164,29 +217,58 @@ class Target:
         """Delete objects."""
 
         async def remove() -> None:
-            await asyncio.gather(*(self.store.delete(self.prefix + key) for key in keys))
+            gate = asyncio.Semaphore(_CONCURRENCY)
 
+            async def one(key: str) -> None:
+                async with gate:
+                    await self.store.delete(self.prefix + key)
+
+            await asyncio.gather(*map(one, keys))
+
+        self.check()
         with reaching(self.name):
             sync(remove())
 
     def clear(self, below: str = "") -> None:
-        """Delete everything below a prefix, folders included where there are any."""
-        folder = self.path
-        if folder is not None:
-            shutil.rmtree(folder / (self.prefix + below), ignore_errors=True)
-        else:
-            self.delete(self.listing(below))
+        """Delete everything below a prefix, folders included where there are any; but not leases, nor the run's own drafts."""
+        self.check()
+        kept = [f"{MARK}/lease", f"{MARK}/drafts"]
+        last = f"{MARK}/plan.json"  # what has no plan any more is not known as a run's
+        with reaching(self.name):
+            folder = self.path
+            if folder is not None:
+                base = folder / self.prefix
+                clear_folder(base / below, [base / last, *(folder / name for name in kept)])
+                clear_folder(base / below, [folder / name for name in kept])
+            else:
+                keys = {key for key in self.listing(below) if not (self.prefix + key).startswith(f"{kept[0]}/")}
+                self.delete(keys - {last})
+                self.delete(keys & {last})
+
+    def names(self) -> set[str]:
+        """Names right at the target's place, of objects and of folders."""
+        with reaching(self.name):
+            folder = self.path
+            if folder is not None:
+                try:
+                    return set(os.listdir(folder / self.prefix))
+                except FileNotFoundError:
+                    return set()
+
+            async def collect() -> set[str]:
+                return {name.rstrip("/").rpartition("/")[2] async for name in self.store.list_dir(self.prefix.rstrip("/"))}
+
+            if isinstance(self._opened, FsspecStore):
+                self._opened.fs.invalidate_cache()  # others write here too
+            return sync(collect())
 
     def exists(self) -> bool:
-        """Whether there is anything at the target's place."""
+        """Whether there is anything at the target's place; under the mark, what counts is a plan: a kill may leave the rest."""
         folder = self.path
-        if folder is not None:
-            if not folder.is_dir():
-                return folder.is_symlink() or folder.exists()
-            begun = folder / self.prefix / _MARK / "plan.json"  # without it, its folder is what a kill left
-            return begun.exists() or any(entry.name != _MARK for entry in (folder / self.prefix).iterdir())
-        with reaching(self.name):
-            return not sync(self.store.is_empty(self.prefix.rstrip("/")))
+        if folder is not None and not folder.is_dir():
+            return folder.is_symlink() or folder.exists()
+        names = self.names()
+        return bool(names - {MARK}) or (MARK in names and self.pending() is not None)
 
     def root(self) -> dict[str, Json] | None:
         """The attributes of a finished target's root, or None where no hierarchy opens."""
@@ -199,282 +281,123 @@ class Target:
 
     def pending(self) -> Plan | None:
         """The plan of an unfinished run, or None."""
-        raw = self.get(f"{_MARK}/plan.json")
-        return None if raw is None else Plan.from_dict(json.loads(raw))
+        raw = self.get(f"{MARK}/plan.json")
+        try:
+            return None if raw is None else Plan.from_dict(json.loads(raw))
+        except json.JSONDecodeError:  # the power failed before it reached the disk
+            return None
+        except (TypeError, KeyError, AttributeError, PlanError) as error:
+            what = f"an unfinished migration by another version of h5z ({one_line(error)})"
+            raise TargetExistsError(f"{self.name}: expected nothing, or this migration; found {what}") from None
 
     def done(self) -> dict[int, dict[str, Json]]:
         """What the tasks of an unfinished run recorded when they ended, by number."""
-        keys = self.listing(f"{_MARK}/done/")
-        return {
-            int(key.rpartition("/")[2]): json.loads(self.get(key) or b"{}") for key in keys if key.rpartition("/")[2].isdigit()
-        }
+        keys = [key for key in self.listing(f"{MARK}/done/") if key.rpartition("/")[2].isdigit()]
+        return {int(key.rpartition("/")[2]): json.loads(raw) for key, raw in self.get_all(keys).items() if raw}
+
+    def record(self, number: int) -> dict[str, Json] | None:
+        """What a task recorded when it ended, or None."""
+        raw = self.get(f"{MARK}/done/{number}")
+        return cast(dict[str, Json], json.loads(raw)) if raw else None
 
     def mark_verified(self, level: str, digests: Mapping[str, Digest]) -> None:
         """Record that all that is written was compared with its source, and digests found by that, for the commit record."""
         record = {"level": level, "digests": {path: str(found) for path, found in sorted(digests.items())}}
-        self.put({f"{_MARK}/verified": json.dumps(record).encode()})
+        self.put({f"{MARK}/verified": json.dumps(record).encode()})
 
     def mark_done(self, number: int, record: dict[str, Json]) -> None:
         """Record that a task has ended."""
-        self.put({f"{_MARK}/done/{number}": json.dumps(record).encode()})
+        self.put({f"{MARK}/done/{number}": json.dumps(record).encode()})
+
+    @cached_property
+    def claims(self) -> Claims:
+        """Where the leases of its runs are."""
+        folder = self.path
+        if folder is not None:
+            return FolderClaims(partial(seat, folder))
+        return store_claims(self._opened, f"{MARK}/lease/", self.attempts)
+
+    def hold(self, *, shared: bool = False, adopt: bool = False, patient: bool = False) -> Target:
+        """The target with the lease on it taken (`h5z.lease.acquire`); `release` it at the end.
+
+        Raises
+        ------
+        TargetHeldError
+            If another run holds it.
+        """
+        with reaching(self.name):
+            lease = acquire(self.claims, self.name, shared=shared, adopt=adopt, patient=patient)
+            folder = self.path
+            if folder is not None:
+                drafts = seat(folder) / MARK / "drafts"
+                remove(drafts)  # another run's: it can put nothing in place any more
+                (drafts / lease.run).mkdir(parents=True)
+        return replace(self, lease=lease)
+
+    def check(self, *, now: bool = False) -> None:
+        """See that this run still holds the target, where it has to; `now` by asking the store.
+
+        Raises
+        ------
+        LeaseLostError
+            If it does not.
+        """
+        if self.lease is not None:
+            with reaching(self.name):
+                check(self.claims, self.lease, self.name, now=now)
+
+    def release(self, *, tidy: bool = False) -> None:
+        """Let go of the lease.
+
+        Parameters
+        ----------
+        tidy : bool
+            With every trace of the run; by default where the lease is all that is left of it, and of others.
+        """
+        if self.lease is None:
+            return
+        with reaching(self.name):
+            folder = self.path
+            marks = replace(self, prefix="").listing(f"{MARK}/")
+            tidy = tidy or all(key.startswith((f"{MARK}/lease/", f"{MARK}/drafts/")) for key in marks)
+            if tidy:
+                self.check()
+                if folder is not None:
+                    clear_folder(folder / MARK, [folder / key for key in marks if self._is_later(key)])
+                else:
+                    replace(self, prefix="").delete(key for key in marks if not self._is_later(key))
+            end(self.claims, self.lease, remove=tidy)
+            if folder is not None and tidy:
+                remove_empty(folder / MARK / "lease", folder / MARK, folder)
+
+    def _is_later(self, key: str) -> bool:
+        """Whether an object is the lease that this run holds, or one that follows on it."""
+        name = key.removeprefix(f"{MARK}/lease/")
+        return self.lease is not None and name.isdigit() and int(name) >= self.lease.number
 
 
-def _write_whole(root: Path, key: str, value: Any) -> None:
-    """Write a file under a name of its own, then rename it: what a kill leaves of it goes with the run's other marks."""
-    path = root / key
-    draft = root / _MARK / "drafts" / uuid.uuid4().hex
-    for _ in range(2):
-        try:
-            with open(draft, "xb") as file:
-                file.write(value)
-            break
-        except FileNotFoundError:
-            draft.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.replace(draft, path)
-    except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(draft, path)
+def seat(folder: Path) -> Path:
+    """The folder that a target is in now: its own, or, between the two renames of a swap, its successor's beside it."""
+    beside = successor_beside(folder)
+    return beside if not folder.exists() and beside.exists() else folder
+
+
+def successor_beside(folder: Path) -> Path:
+    """Where a committed successor lies, on its way to its target's place."""
+    real = Path(os.path.realpath(folder))
+    return real.with_name(f".{real.name}.h5z-new")
 
 
 @contextmanager
-def reaching(name: str) -> Any:
+def reaching(name: str) -> Iterator[None]:
     """Turn what a store raises into a `TargetError` or, where it may pass, a `TransientError`."""
     try:
         yield
     except H5zError:
         raise
-    except (ConnectionError, TimeoutError) as error:
-        raise TransientError(f"{name}: the store did not answer ({one_line(error)})") from None
-    except (OSError, ValueError, ImportError) as error:
-        raise TargetError(f"{name}: cannot be read or written ({one_line(error)})") from None
     except Exception as error:  # clients of object stores have errors of their own
-        if any(word in type(error).__name__ for word in ("Connect", "Timeout")):
+        if is_transient(error, remote="://" in name):
             raise TransientError(f"{name}: the store did not answer ({one_line(error)})") from None
+        if isinstance(error, OSError | ValueError | ImportError) or type(error).__module__.startswith(_CLIENTS):
+            raise TargetError(f"{name}: cannot be read or written ({one_line(error)})") from None
         raise
-
-
-def prepare(target: Target, plan: Plan, *, overwrite: bool = False) -> tuple[Target, bool]:
-    """Bring a target to where its tasks can run, or find that nothing is left to do.
-
-    Returns
-    -------
-    target : Target
-        Where to write: the target itself, or the place of its successor.
-    finished : bool
-        Whether this same migration is already complete.
-
-    Raises
-    ------
-    TargetExistsError
-        If something else is there and `overwrite` is not given, or is there and is no Zarr hierarchy.
-    """
-    _check_place(target, plan)
-    if isinstance(target.where, Store) and target.where.read_only:
-        raise TargetError(f"{target.name}: expected a store that can be written, found one that is read-only")
-    _end_swap(target)
-    root = target.root() if target.exists() else None
-    if root is not None and _fingerprint(root) == plan.fingerprint:
-        target.clear(_MARK)
-        return target, True
-    waiting = target.pending() if target.exists() else None
-    if root is None and waiting is not None:
-        if waiting.fingerprint == plan.fingerprint:
-            return target, False
-        if not overwrite:
-            what = f"an unfinished migration of {waiting.source} by another plan, or that file has changed since"
-            raise TargetExistsError(f"{target.name}: expected nothing, or this migration; found {what} (overwrite starts anew)")
-        target.clear()
-    elif target.exists():
-        _refuse(target, root, overwrite)
-        return _successor(target, plan), False
-    _create(target, plan)
-    return target, False
-
-
-def _check_place(target: Target, plan: Plan) -> None:
-    folder = target.path
-    if folder is None:
-        return
-    folder = folder.absolute()
-    if "://" not in plan.source and (Path(plan.source).absolute() in (folder, *folder.parents)):
-        raise PlanError(f"{target.name}: the target lies inside its source {plan.source}")
-    if folder.exists() and not folder.is_dir():
-        raise TargetExistsError(f"{target.name}: expected nothing, or a folder; found a file")
-
-
-def _refuse(target: Target, root: dict[str, Json] | None, overwrite: bool) -> None:
-    if root is None and target.get(".zarray") is None:
-        raise TargetExistsError(
-            f"{target.name}: expected nothing, or a Zarr hierarchy; found other data, which is never overwritten"
-        )
-    if not overwrite:
-        ours = root is not None and _fingerprint(root) is not None
-        found = "another migration's result, or that of a source or policy since changed" if ours else "a Zarr hierarchy"
-        raise TargetExistsError(f"{target.name}: expected nothing, or this migration; found {found} (overwrite replaces it)")
-
-
-def _fingerprint(root: dict[str, Json]) -> str | None:
-    record = root.get("h5z")
-    return record.get("fingerprint") if isinstance(record, dict) else None
-
-
-def _successor(target: Target, plan: Plan) -> Target:
-    """The place of a target's successor, made ready, or found where an earlier run left it."""
-    new = replace(target, prefix=_NEW)
-    waiting = new.pending()
-    if waiting is None or waiting.fingerprint != plan.fingerprint:
-        new.clear()
-        _create(new, plan)
-    return new
-
-
-def _create(target: Target, plan: Plan) -> None:
-    """Make the target's place and write the plan there."""
-    folder = target.path
-    if folder is not None:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise TargetError(f"{target.name}: cannot be created ({error.strerror or one_line(error)})") from None
-        _check_case(folder, plan)
-    text = json.dumps(plan.to_dict())
-    target.put({f"{_MARK}/plan.json": text.encode("utf-8", "surrogatepass")})
-
-
-def describe(target: Target) -> tuple[Plan, Documents]:
-    """Write all metadata but the root's, once every task has ended: only then are the arrays' digests known.
-
-    Raises
-    ------
-    UnfinishedTargetError
-        If tasks are still to do; naming how many.
-    """
-    plan, outcome = _outcome(target)
-    documents = plan_documents(plan, outcome)
-    objects = {key: dump(value) for key, value in documents.items() if "/" in key}
-    mark = hashlib.blake2b(b"".join(objects.values())).hexdigest().encode()
-    if target.get(f"{_MARK}/described") != mark:
-        target.put(objects)
-        target.put({f"{_MARK}/described": mark})
-    return plan, documents
-
-
-def _outcome(target: Target) -> tuple[Plan, Outcome]:
-    """The plan of a target whose tasks have all ended, and what they recorded."""
-    plan, done = cast(Plan, target.pending()), target.done()
-    left = [task.number for task in plan.tasks() if task.number not in done]
-    if left:
-        raise UnfinishedTargetError(f"{target.name}: {len(left)} of {len(left) + len(done)} tasks are still to do")
-    verified = json.loads(target.get(f"{_MARK}/verified") or b"{}")
-    digests = {path: Digest.parse(text) for path, text in verified.get("digests", {}).items()}
-    empty = {array.path: Digest() for array in plan.arrays if not array.units.size}
-    return plan, Outcome(checksums(done), {**empty, **recorded_digests(done), **digests}, verified.get("level", ""))
-
-
-def _check_case(folder: Path, plan: Plan) -> None:
-    """Refuse names that differ by case alone where the file system takes them for one."""
-    folded: dict[str, str] = {}
-    for path in (*plan.groups, *(array.path for array in plan.arrays)):
-        other = folded.setdefault(path.casefold(), path)
-        if other != path:
-            probe = folder / f"{_MARK}-Case-{uuid.uuid4().hex}"
-            probe.touch()
-            same = Path(str(probe).swapcase()).exists() or (folder / probe.name.swapcase()).exists()
-            probe.unlink()
-            if same:
-                raise PlanError(f"{folder}: {other} and {path} differ by case alone, and this file system takes them for one")
-            return
-
-
-def finalize(where: Any, *, storage_options: dict[str, Any] | None = None) -> None:
-    """Commit a target whose tasks have all ended: write its root's metadata, consolidated, in one atomic write.
-
-    Parameters
-    ----------
-    where : path, URL or zarr Store
-        The target; finalizing it a second time does nothing.
-
-    Raises
-    ------
-    UnfinishedTargetError
-        If tasks are still to do; naming how many.
-    TargetError
-        If there is no migration at that place.
-    """
-    target = Target.of(where, storage_options)
-    new = target if target.prefix else replace(target, prefix=_NEW)
-    if new.pending() is not None:
-        _commit(new)
-        _swap(replace(target, prefix=""), new)
-    elif target.pending() is not None and target.root() is None:
-        _commit(target)
-    elif target.root() is None:
-        raise TargetError(f"{target.name}: expected a migration to finalize, found none")
-    target = replace(target, prefix="")
-    target.clear(_MARK)
-
-
-def _commit(target: Target) -> None:
-    plan, documents = describe(target)
-    root = {key: value for key, value in documents.items() if "/" not in key}
-    if plan.policy.consolidate:
-        root |= consolidated(plan, documents)
-    for key in sorted(root, key=("zarr.json", ".zgroup", ".zmetadata", ".zattrs").index, reverse=True):
-        target.put({key: dump(root[key])})
-
-
-def checksums(done: Mapping[int, dict[str, Json]]) -> dict[str, str]:
-    """Each array's checksum of its stored bytes (`h5z.units.checksum`), from what the tasks recorded."""
-    sums: dict[str, int] = {}
-    for record in done.values():
-        for path, value in record.get("checksums", {}).items():
-            sums[path] = (sums.get(path, 0) + value) % (1 << 64)
-    return {path: f"{value:016x}" for path, value in sorted(sums.items())}
-
-
-def recorded_digests(done: Mapping[int, dict[str, Json]]) -> dict[str, Digest]:
-    """Each array's digest, from what the tasks recorded; none of arrays whose bytes crossed unread."""
-    found: dict[str, Digest] = {}
-    for record in done.values():
-        for path, text in record.get("digests", {}).items():
-            found[path] = found.get(path, Digest()) + Digest.parse(text)
-    return dict(sorted(found.items()))
-
-
-def _end_swap(target: Target) -> None:
-    """End what a kill broke off: a committed successor is put in its target's place."""
-    folder = target.path
-    if folder is not None and not target.prefix:
-        aside = _aside(folder)
-        successor = aside / _NEW.rstrip("/")
-        if not folder.exists() and successor.exists():
-            successor.rename(folder)
-        if aside.exists():
-            shutil.rmtree(aside, ignore_errors=True)
-    new = replace(target, prefix=_NEW)
-    if not target.prefix and new.root() is not None:
-        _swap(target, new)
-        target.clear(_MARK)
-
-
-def _aside(folder: Path) -> Path:
-    """Where an old target goes while its successor takes its place."""
-    return folder.with_name(f".{folder.name}.h5z-old")
-
-
-def _swap(target: Target, new: Target) -> None:
-    """Put a committed successor in its target's place: two renames in a folder, else key by key, the root's document last."""
-    folder = target.path
-    if folder is not None:
-        aside = _aside(folder)
-        folder.rename(aside)
-        (aside / _NEW.rstrip("/")).rename(folder)
-        shutil.rmtree(aside, ignore_errors=True)
-        return
-    target.delete([key for key in ROOT_DOCUMENTS if target.get(key) is not None])
-    target.delete([key for key in target.listing() if not key.startswith(f"{_MARK}/")])
-    keys = [key for key in new.listing() if not key.startswith(f"{_MARK}/")]
-    for key in sorted(keys, key=lambda key: key in ROOT_DOCUMENTS):
-        target.put({key: cast(bytes, new.get(key))})
-    new.delete([key for key in keys if key in ROOT_DOCUMENTS])  # before the rest: what has no root is no successor

@@ -21,6 +21,7 @@ from h5z.digest import Digest, digest
 from h5z.documents import array_document
 from h5z.grid import ChunkGrid, Region
 from h5z.plan import ArrayPlan
+from h5z.shards import shard
 from h5z.source import SourceArray
 from h5z.target import Target, reaching
 
@@ -132,7 +133,7 @@ class TargetArray:
             values = block[(*inside, ...)]  # the ellipsis keeps a scalar an array, of its own dtype
             if not self.plan.dense and self._is_fill(values):
                 continue
-            out += self._put(index, self._encode(self._whole(values)) if self._encode else self._by_zarr(unit, values))
+            out += self._put(index, self._encoded(values))
         return out
 
     def regrid(self, source: Source, region: Region) -> Stored:
@@ -176,23 +177,36 @@ class TargetArray:
             return f"{place}/{'.'.join(map(str, index)) or '0'}"
         return "/".join((place, "c", *map(str, index)))
 
+    def _encoded(self, values: Any) -> Any:
+        """A unit's object."""
+        if self._encode is None:
+            return self._encoded_by_zarr(values)
+        if self.plan.shards is None:
+            return self._chunk(values)
+        skip = (lambda _: False) if self.plan.dense else self._is_fill
+        return shard(values, self.plan.shards, self.plan.chunks, self._chunk, skip)
+
+    def _chunk(self, values: Any) -> Any:
+        """A chunk, encoded."""
+        return self._encode(self._whole(values))
+
+    def _encoded_by_zarr(self, values: Any) -> Any:
+        """A unit's object, as zarr writes it into memory: of codecs that only zarr knows."""
+        alone = replace(self, target=Target(MemoryStore()))
+        region = tuple(slice(0, n) for n in values.shape)
+        alone.array[region or ...] = values
+        return alone.target.get(alone.key((0,) * len(region)))
+
     @cached_property
     def _encode(self) -> Any:
-        """What encodes a unit without zarr's own pipeline, where codecs alone do it."""
+        """What encodes a chunk's bytes without zarr's own pipeline, which has codecs that store the time of day; or None."""
         text = {"string": "vlen-utf8", "bytes": "vlen-bytes"}.get(self.plan.dtype) if self.plan.is_text else None
-        return None if self.plan.shards else encoder(self.plan.codecs, text)
-
-    def _by_zarr(self, unit: Region, values: Any) -> bytes:
-        """A unit's bytes as zarr's own pipeline makes them."""
-        held: dict[str, Buffer] = {}
-        document = array_document(self.plan, self.zarr_format)
-        array_of(StorePath(MemoryStore(held), ""), document, self.zarr_format)[unit if unit else ...] = values
-        return held.popitem()[1].to_bytes()
+        return encoder(self.plan.codecs, text)
 
     def _whole(self, values: Any) -> Any:
-        """A unit's values in a whole chunk, contiguous; past the array's end it holds fill values."""
-        if values.shape != self.plan.unit:
-            chunk = np.full(self.plan.unit, self._fill, values.dtype)
+        """A chunk's values, whole and contiguous; past the array's end it holds fill values."""
+        if values.shape != self.plan.chunks:
+            chunk = np.full(self.plan.chunks, self._fill, values.dtype)
             chunk[tuple(slice(0, n) for n in values.shape)] = values
             values = chunk
         values = np.ascontiguousarray(values)

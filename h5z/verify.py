@@ -106,9 +106,11 @@ def verify(
                 made, place, level, scheduler, advance, source_options, finished=True, timeout=timeout
             )
             if repair and differences:
+                from h5z.commit import holding
                 from h5z.repair import repair_target
 
-                differences, notes = repair_target(made, place, differences, scheduler, source_options)
+                with holding(place) as held:
+                    differences, notes = repair_target(made, held, differences, scheduler, source_options)
     finally:
         forget(made.source)
     status = "differs" if differences else "repaired" if notes else "verified"
@@ -309,7 +311,7 @@ def _first(source: SourceArray, written: TargetArray, expected: Digest, found: D
 
 def recorded(place: Target, finished: bool) -> tuple[dict[str, str], dict[str, Digest]]:
     """The checksums of stored bytes and the digests of values that were taken when they were written, by path."""
-    from h5z.target import checksums, recorded_digests
+    from h5z.commit import checksums, recorded_digests
 
     if finished:
         record: Any = (place.root() or {}).get("h5z", {})

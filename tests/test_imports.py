@@ -13,11 +13,15 @@ ROOT = Path(__file__).parents[1]
 # Each module may import those of the lines above its own, and of its own line.
 LAYERS = (
     {"errors", "credentials", "heartbeat", "machine", "bounded"},
-    {"nodes", "grid", "names", "payload", "listing"},
+    {"nodes", "grid", "names", "payload", "listing", "retries", "disk"},
     {"dtypes", "attributes", "codecs", "filters", "digest", "bitshuffle", "frames", "scaleoffset"},
-    {"direct", "files", "ranged", "references", "roots", "source", "dimensions", "policy", "report"},
+    {"direct", "files", "identity", "ranged", "references", "roots", "source", "dimensions", "policy", "report"},
     {"scan", "measure", "pacing", "isolation", "plan", "chunking", "records", "planner", "scheduling"},
+    {"claims", "stores", "shards"},
+    {"lease"},
     {"documents", "target", "units", "staging"},
+    {"commit"},
+    {"prepare"},
     {"compare", "verify", "convert", "audit", "repair", "state"},
     {"explore", "doctor"},
     {"cli"},

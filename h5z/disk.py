@@ -1,0 +1,135 @@
+"""Files and folders on disk that change whole or not at all, and reach the disk itself when they shall."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import shutil
+import sys
+import uuid
+from collections.abc import Iterable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2  # renameat2(2)
+_RENAME_SWAP = 2  # renamex_np(2) of macOS
+
+
+def write_whole(path: Path, value: Any, drafts: Path, *, durable: bool = False) -> None:
+    """Write a file under a name of its own in `drafts`, then rename it to its place.
+
+    Raises
+    ------
+    FileNotFoundError
+        If `drafts` is gone; the file's own folder is made where there is none.
+    """
+    draft = drafts / uuid.uuid4().hex
+    try:
+        with open(draft, "xb") as file:
+            file.write(value)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        try:
+            os.replace(draft, path)
+        except FileNotFoundError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(draft, path)
+    except OSError:
+        with suppress(OSError):
+            draft.unlink()
+        raise
+    if durable:
+        flush(path.parent)
+
+
+def flush(path: Path) -> None:
+    """Have a file or a folder reach the disk; folders of which a file system knows no such thing are let be."""
+    fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
+    finally:
+        os.close(fd)
+
+
+def flush_tree(folder: Path, *, leave_out: Iterable[str] = ()) -> None:
+    """Have everything below a folder, and the folder, reach the disk; names right below it may be left out."""
+    left = set(leave_out)
+    for parent, folders, files in os.walk(folder):
+        if Path(parent) == folder:
+            folders[:] = [name for name in folders if name not in left]
+        for name in files:
+            flush(Path(parent, name))
+        flush(Path(parent))
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder with all that is in it; what is gone already is no error, what stays is."""
+
+    def failed(function: Any, name: Any, info: Any) -> None:
+        if not isinstance(info[1], FileNotFoundError):
+            raise info[1]
+
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, onerror=failed)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def clear_folder(folder: Path, kept: Iterable[Path]) -> None:
+    """Remove what is in a folder, and the folder, but for the paths that are kept and the folders that lead to them."""
+    left = list(kept)
+    if folder in left:
+        return
+    if not any(path.is_relative_to(folder) for path in left):
+        remove(folder)
+        return
+    with suppress(FileNotFoundError):
+        for entry in list(folder.iterdir()):
+            clear_folder(entry, left)
+
+
+def remove_empty(*folders: Path) -> None:
+    """Remove folders that are empty, in turn, up to the first that is not."""
+    with suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
+
+
+def boot() -> str:
+    """What names this boot of this machine; empty where there is no telling."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Exchange two folders' names at once, so that neither is ever missing; False where the system cannot."""
+    call = _exchanging()
+    if call is None:
+        return False
+    if call(os.fsencode(one), os.fsencode(other)) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP):
+        return False
+    raise OSError(code, os.strerror(code), os.fspath(one))
+
+
+@cache
+def _exchanging() -> Any:
+    """The C library's function that exchanges two names, or None."""
+    library = ctypes.CDLL(None, use_errno=True)
+    if sys.platform == "darwin":
+        swap = getattr(library, "renamex_np", None)
+        return swap and (lambda one, other: swap(one, other, ctypes.c_uint(_RENAME_SWAP)))
+    rename = getattr(library, "renameat2", None)
+    return rename and (lambda one, other: rename(_AT_FDCWD, one, _AT_FDCWD, other, ctypes.c_uint(_RENAME_EXCHANGE)))
