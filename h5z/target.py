@@ -8,11 +8,12 @@ does not open. A target that is to be overwritten stays as it is while its succe
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -40,6 +41,10 @@ from h5z.plan import Plan
 _MARK = ".h5z"
 _NEW = f"{_MARK}/new/"
 _CONCURRENCY = 32
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+_WRITER, _DRAFTS = uuid.uuid4().hex, itertools.count()  # whose drafts have names that no other process gives
+_FOLDERS: set[str] = set()  # known to be there, until a write finds otherwise
+_MOST_FOLDERS = 1 << 16
 ROOT_DOCUMENTS = ("zarr.json", ".zgroup", ".zattrs", ".zmetadata", ".zarray")
 
 
@@ -122,8 +127,9 @@ class Target:
         with reaching(self.name):
             folder = self.path
             if folder is not None:
+                root = os.path.join(folder, self.prefix).rstrip("/")
                 for key, value in objects.items():
-                    _write_whole(folder / self.prefix, key, value)
+                    _write_whole(root, key, value)
             else:
                 self._put_remote(objects)
 
@@ -212,22 +218,49 @@ class Target:
         self.put({f"{_MARK}/done/{number}": json.dumps(record).encode()})
 
 
-def _write_whole(root: Path, key: str, value: Any) -> None:
+def _write_whole(root: str, key: str, value: Any) -> None:
     """Write a file under a name of its own, then rename it: what a kill leaves of it goes with the run's other marks."""
-    path = root / key
-    draft = root / _MARK / "drafts" / uuid.uuid4().hex
-    for _ in range(2):
-        try:
-            with open(draft, "xb") as file:
-                file.write(value)
-            break
-        except FileNotFoundError:
-            draft.parent.mkdir(parents=True, exist_ok=True)
+    path = f"{root}/{key}"
+    folder = path.rpartition("/")[0]
+    drafts = f"{root}/{_MARK}/drafts"
+    draft = f"{drafts}/{_WRITER}-{os.getpid()}-{next(_DRAFTS)}"
+    fd = _in_folder(drafts, os.open, draft, _NEW_FILE, 0o666)
     try:
-        os.replace(draft, path)
+        _write_all(fd, value)
+    finally:
+        os.close(fd)
+    _in_folder(folder, os.replace, draft, path)
+
+
+def _in_folder(folder: str, do: Callable[..., Any], *arguments: Any) -> Any:
+    """Do what needs a folder, made unless it is known to be there; again, if someone has taken it away since."""
+    if folder not in _FOLDERS:
+        _make_folder(folder)
+    try:
+        return do(*arguments)
     except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(draft, path)
+        _make_folder(folder)
+        return do(*arguments)
+
+
+def _write_all(fd: int, value: Any) -> None:
+    view = memoryview(value)
+    done = os.write(fd, view)
+    rest = view.tobytes()[done:] if done < view.nbytes else b""  # of more than 2 GiB, which Linux writes at once
+    while rest:
+        rest = rest[os.write(fd, rest) :]
+
+
+def _make_folder(name: str) -> None:
+    try:
+        os.mkdir(name)
+    except FileExistsError:
+        pass
+    except FileNotFoundError:
+        os.makedirs(name, exist_ok=True)
+    if len(_FOLDERS) >= _MOST_FOLDERS:
+        _FOLDERS.clear()
+    _FOLDERS.add(name)
 
 
 @contextmanager
