@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import itertools
 import os
 import shutil
 import sys
@@ -14,6 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+_WRITER, _DRAFTS = uuid.uuid4().hex, itertools.count()  # whose drafts have names that no other process gives
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2  # renameat2(2)
 _RENAME_SWAP = 2  # renamex_np(2) of macOS
@@ -27,13 +30,15 @@ def write_whole(path: Path, value: Any, drafts: Path, *, durable: bool = False) 
     FileNotFoundError
         If `drafts` is gone; the file's own folder is made where there is none.
     """
-    draft = drafts / uuid.uuid4().hex
+    draft = f"{drafts}/{_WRITER}-{os.getpid()}-{next(_DRAFTS)}"
     try:
-        with open(draft, "xb") as file:
-            file.write(value)
+        fd = os.open(draft, _NEW_FILE, 0o666)
+        try:
+            _write_all(fd, value)
             if durable:
-                file.flush()
-                os.fsync(file.fileno())
+                os.fsync(fd)
+        finally:
+            os.close(fd)
         try:
             os.replace(draft, path)
         except FileNotFoundError:
@@ -41,10 +46,17 @@ def write_whole(path: Path, value: Any, drafts: Path, *, durable: bool = False) 
             os.replace(draft, path)
     except OSError:
         with suppress(OSError):
-            draft.unlink()
+            os.unlink(draft)
         raise
     if durable:
         flush(path.parent)
+
+
+def _write_all(fd: int, value: Any) -> None:
+    view = memoryview(value).cast("B")
+    done = os.write(fd, view)
+    while done < len(view):  # more than 2 GiB, which Linux writes at once, or a disk that is nearly full
+        done += os.write(fd, view[done:])
 
 
 def flush(path: Path) -> None:

@@ -116,7 +116,7 @@ def array_document(array: ArrayPlan, zarr_format: int) -> dict[str, Json]:
         "shape": list(array.shape),
         "data_type": kind,
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(array.unit)}},
-        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": array.separator}},
         "fill_value": fill,
         "codecs": codecs,
         "dimension_names": list(array.names),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from functools import cache
 from typing import Any, Literal, TypeAlias
 
 Json: TypeAlias = Any
@@ -19,8 +20,18 @@ def _shape(value: list[int] | None) -> Shape | None:
     return None if value is None else tuple(value)
 
 
+_SCALARS = frozenset({str, int, float, bool, type(None)})
+
+
 def _plain(value: Any) -> Any:
     """Dataclasses, tuples and mappings as JSON's own types; fields that hold their default are left out."""
+    kind = type(value)
+    if kind in _SCALARS:
+        return value
+    if kind is tuple or kind is list:
+        return [item if type(item) in _SCALARS else _plain(item) for item in value]
+    if kind is dict:
+        return {key: item if type(item) in _SCALARS else _plain(item) for key, item in value.items()}
     if hasattr(value, "to_dict"):
         return value.to_dict()
     if isinstance(value, tuple | list):
@@ -30,16 +41,19 @@ def _plain(value: Any) -> Any:
     return value
 
 
+@cache
+def _defaults(kind: Any) -> tuple[tuple[str, Any], ...]:
+    """A record's fields that are shown, and their defaults."""
+    return tuple((item.name, item.default) for item in fields(kind) if item.repr)
+
+
 class Record:
     """What travels: a frozen dataclass that becomes JSON, leaving out what holds its default and what is not shown."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as JSON's own types."""
-        return {
-            item.name: _plain(getattr(self, item.name))
-            for item in fields(self)  # type: ignore[arg-type]
-            if item.repr and getattr(self, item.name) != item.default
-        }
+        found = ((name, getattr(self, name), default) for name, default in _defaults(type(self)))  # type: ignore[arg-type]
+        return {name: _plain(value) for name, value, default in found if value is not default and value != default}
 
 
 @dataclass(frozen=True)

@@ -109,6 +109,11 @@ class ArrayPlan(Record):
         return ChunkGrid(self.shape, self.unit)
 
     @property
+    def separator(self) -> str:
+        """What stands between the numbers of a unit's key in Zarr format 3: no folders for an array of one unit."""
+        return "/" if self.units.size > 1 else "."
+
+    @property
     def blocks(self) -> ChunkGrid:
         """The grid of blocks, each the work of one task."""
         return ChunkGrid(self.shape, self.block)

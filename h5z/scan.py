@@ -21,7 +21,7 @@ from h5z.attributes import encode
 from h5z.credentials import joined, separate
 from h5z.dimensions import is_bare
 from h5z.direct import Fetch, local_fetch
-from h5z.dtypes import access, describe, leaves, memory
+from h5z.dtypes import access, describe, is_string, leaves, memory, variable
 from h5z.errors import H5zError, PlanError, SourceError, one_line
 from h5z.files import open_dataset, open_file
 from h5z.filters import filter_available
@@ -41,6 +41,7 @@ _FILL_TIMES = {h5d.FILL_TIME_ALLOC: "alloc", h5d.FILL_TIME_NEVER: "never", h5d.F
 _ALLOC_TIMES = {h5d.ALLOC_TIME_EARLY: "early", h5d.ALLOC_TIME_LATE: "late", h5d.ALLOC_TIME_INCR: "incr"}
 # What libhdf5 keeps of attached dimension scales: `ArrayNode.scales` says the same.
 _DERIVED = frozenset({"DIMENSION_LIST", "REFERENCE_LIST"})
+_WORDS = {h5t.CSET_ASCII: h5py.string_dtype("ascii"), h5t.CSET_UTF8: h5py.string_dtype("utf-8")}
 _COMMENT_MESSAGE = 13
 MAX_OBJECTS = 10_000_000
 
@@ -247,7 +248,7 @@ class _Scanner:
             found = f"{node.storage_nbytes} bytes of a netCDF dimension without variable"
             self.notes.append(f"{node.path}: the {found} are not carried over")
         try:
-            return measured(node, handle, did, self._fetch(did))
+            return measured(node, handle, did, self._fetch(did) if variable(node.dtype) else None)
         except (OSError, RuntimeError, ValueError, TypeError, KeyError, H5zError) as error:
             self.problems.append(Problem(node.path, _reason(error)))
             return node
@@ -265,8 +266,9 @@ class _Scanner:
         path, oid = met.path, met.oid
         named = isinstance(oid, h5t.TypeID)
         plist = None if named else oid.get_create_plist()
-        attributes = tuple(self._attributes(path, oid, plist))
-        if h5o.get_info(oid).hdr.mesg.present >> _COMMENT_MESSAGE & 1:
+        info = h5o.get_info(oid)
+        attributes = tuple(self._attributes(path, oid, plist)) if info.num_attrs else ()
+        if info.hdr.mesg.present >> _COMMENT_MESSAGE & 1:
             self.notes.append(f"{path} has a comment, which h5py cannot read: it is not carried over")
         if named:
             return TypeNode(path, describe(oid), attributes)
@@ -300,7 +302,16 @@ class _Scanner:
             return Attribute(name, dtype, None, None, committed)
         shape = tuple(map(int, space.get_simple_extent_dims()))
         how = access(dtype)
-        if how == "h5py":
+        value: Any
+        if isinstance(dtype, str) and 0 not in shape:
+            value = np.zeros(shape, dtype)
+            aid.read(value)
+        elif shape == () and is_string(dtype) and cast(dict[str, Any], dtype)["size"] is None:
+            word: Any = np.zeros((), _WORDS[tid.get_cset()])
+            aid.read(word)
+            value = word.item()
+            value = value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
+        elif how == "h5py":
             holders = {h5d.DatasetID: h5py.Dataset, h5g.GroupID: h5py.Group}
             value = holders.get(type(oid), h5py.Datatype)(oid).attrs[raw]
         else:

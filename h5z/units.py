@@ -175,7 +175,7 @@ class TargetArray:
         place = self.plan.path.lstrip("/")
         if self.zarr_format == 2:
             return f"{place}/{'.'.join(map(str, index)) or '0'}"
-        return "/".join((place, "c", *map(str, index)))
+        return f"{place}/{self.plan.separator.join(('c', *map(str, index)))}"
 
     def _encoded(self, values: Any) -> Any:
         """A unit's object."""
