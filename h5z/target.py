@@ -22,7 +22,7 @@ from typing import Any, cast
 from zarr.abc.store import Store
 from zarr.buffer import default_buffer_prototype
 from zarr.core.sync import sync
-from zarr.storage import FsspecStore, LocalStore
+from zarr.storage import LocalStore
 
 from h5z.documents import consolidated, dump, plan_documents
 from h5z.errors import (
@@ -36,6 +36,7 @@ from h5z.errors import (
 )
 from h5z.nodes import Json
 from h5z.plan import Plan
+from h5z.remote import open_url
 
 _MARK = ".h5z"
 _NEW = f"{_MARK}/new/"
@@ -88,7 +89,7 @@ class Target:
         if "://" not in self.where:
             return LocalStore(self.where)
         with reaching(self.name):
-            return cast(Store, FsspecStore.from_url(self.where, storage_options=self.storage_options))
+            return open_url(self.where, self.storage_options)
 
     def __getstate__(self) -> dict[str, Any]:
         """The fields alone: the store is opened anew where it arrives."""
@@ -233,6 +234,9 @@ def reaching(name: str) -> Any:
     except Exception as error:  # clients of object stores have errors of their own
         if any(word in type(error).__name__ for word in ("Connect", "Timeout")):
             raise TransientError(f"{name}: the store did not answer ({one_line(error)})") from None
+        if "obstore" in type(error).__module__:
+            kind = TransientError if type(error).__name__ == "GenericError" else TargetError
+            raise kind(f"{name}: cannot be read or written ({one_line(error)})") from None
         raise
 
 

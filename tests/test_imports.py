@@ -15,7 +15,7 @@ LAYERS = (
     {"errors"},
     {"nodes", "grid", "names", "listing"},
     {"dtypes", "attributes", "codecs", "filters"},
-    {"direct", "files", "ranged", "references", "source", "dimensions", "policy", "report"},
+    {"direct", "files", "ranged", "references", "remote", "source", "dimensions", "policy", "report"},
     {"scan", "measure", "isolation", "plan", "chunking", "records", "planner", "scheduling"},
     {"documents", "target", "units", "staging"},
     {"verify", "convert", "state", "audit"},
