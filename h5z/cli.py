@@ -219,6 +219,8 @@ def migrate(
         bool, typer.Option("--overwrite", help="Replace other hierarchies, each once its successor is complete.")
     ] = False,
     name_template: Annotated[str | None, typer.Option(help="A target's path, of {parent}, {stem}, {suffix} and {name}.")] = None,
+    since: Annotated[str | None, typer.Option(help="Skip files modified before: a time, or a duration such as P7D.")] = None,
+    settle: Annotated[float, typer.Option(help="Leave files modified in the last so many seconds for the next run.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Migrate many files, as the Prefect flow."""
@@ -235,6 +237,8 @@ def migrate(
             workers=workers,
             scheduler=scheduler,
             scan_timeout=timeout,
+            since=since,
+            settle_seconds=settle,
             on_progress=listener,
             **template,
         )

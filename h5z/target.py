@@ -38,6 +38,7 @@ from h5z.errors import (
 from h5z.lease import Lease, acquire, check, end
 from h5z.nodes import Json
 from h5z.plan import Plan
+from h5z.remote import open_url
 from h5z.retries import ATTEMPTS, persist
 from h5z.stores import PersistentStore
 
@@ -110,8 +111,7 @@ class Target:
         if "://" not in self.where:
             return LocalStore(self.where)
         with reaching(self.name):
-            url, options = joined(self.where, self.storage_options)
-            return cast(Store, FsspecStore.from_url(url, storage_options=options))
+            return open_url(*joined(self.where, self.storage_options))
 
     def __repr__(self) -> str:
         """The target without credentials, for whoever prints the arguments of a task."""

@@ -15,7 +15,7 @@ LAYERS = (
     {"errors", "credentials", "heartbeat", "machine", "bounded"},
     {"nodes", "grid", "names", "payload", "listing", "retries", "disk"},
     {"dtypes", "attributes", "codecs", "filters", "digest", "bitshuffle", "frames", "scaleoffset"},
-    {"direct", "files", "identity", "ranged", "references", "roots", "source", "dimensions", "policy", "report"},
+    {"direct", "files", "identity", "ranged", "references", "remote", "roots", "source", "dimensions", "policy", "report"},
     {"scan", "measure", "pacing", "isolation", "plan", "chunking", "records", "planner", "scheduling"},
     {"claims", "stores", "shards"},
     {"lease"},
