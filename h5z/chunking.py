@@ -12,6 +12,7 @@ import numpy as np
 from h5z.dtypes import variable
 from h5z.errors import PlanError
 from h5z.grid import ChunkGrid, grow
+from h5z.machine import memory_nbytes
 from h5z.nodes import ArrayNode, Shape
 from h5z.payload import block_nbytes
 from h5z.plan import BLOCK_NBYTES, MIB, ArrayPlan, task_nbytes
@@ -98,9 +99,10 @@ def fit_memory(arrays: list[ArrayPlan], policy: Policy, workers: int) -> tuple[l
     """
     memory = cast(int, policy.memory or DEFAULT_MEMORY)
     least = max(map(_least, arrays), default=0)
-    if policy.memory is not None and least > memory:
+    given = memory if policy.memory is not None else memory_nbytes()
+    if least > given:
         worst = max(arrays, key=_least)
-        raise PlanError(f"memory: {worst.path} needs at least {least} bytes for one of its write units, found {memory}")
+        raise PlanError(f"memory: {worst.path} needs at least {least} bytes for one of its write units, found {given}")
     count = max(1, min(workers, memory // max(least, 1)))
     goal = max(BLOCK_NBYTES, sum(array.nbytes for array in arrays) // MOST_TASKS)
     return [_blocked(array, memory // count, goal, policy.pick("route", array.source)) for array in arrays], count

@@ -16,6 +16,7 @@ import numpy as np
 from h5py import h5t
 
 from h5z.errors import UnsupportedError
+from h5z.limits import MOST_TYPE_LEVELS, at_most
 from h5z.nodes import Datatype
 
 _ORDER = {h5t.ORDER_LE: "<", h5t.ORDER_BE: ">"}
@@ -34,7 +35,7 @@ BOOL: Datatype = {"class": "enum", "base": "<i1", "members": {"FALSE": 0, "TRUE"
 STRING: Datatype = {"class": "string", "size": None, "charset": "utf-8", "padding": "nullterm"}
 
 
-def describe(tid: Any) -> Datatype:
+def describe(tid: Any, level: int = 1) -> Datatype:
     """Describe an HDF5 datatype as JSON.
 
     Parameters
@@ -45,7 +46,13 @@ def describe(tid: Any) -> Datatype:
     -------
     str or dict
         A numpy type string where that says it all; else a mapping with ``class`` and what that class has.
+
+    Raises
+    ------
+    UnsupportedError
+        If datatypes are in datatypes to no end.
     """
+    at_most(MOST_TYPE_LEVELS, level, "levels of datatypes")
     kind = tid.get_class()
     if kind == h5t.INTEGER:
         return _integer(tid)
@@ -61,19 +68,19 @@ def describe(tid: Any) -> Datatype:
         }
     if kind == h5t.COMPOUND:
         members = [
-            [_text(tid.get_member_name(i)), tid.get_member_offset(i), describe(tid.get_member_type(i))]
+            [_text(tid.get_member_name(i)), tid.get_member_offset(i), describe(tid.get_member_type(i), level + 1)]
             for i in range(tid.get_nmembers())
         ]
         return {"class": "compound", "size": tid.get_size(), "members": members}
     if kind == h5t.ENUM:
         names = {_text(tid.get_member_name(i)): int(tid.get_member_value(i)) for i in range(tid.get_nmembers())}
-        return {"class": "enum", "base": describe(tid.get_super()), "members": names}
+        return {"class": "enum", "base": describe(tid.get_super(), level + 1), "members": names}
     if kind == h5t.ARRAY:
-        return {"class": "array", "shape": list(tid.get_array_dims()), "base": describe(tid.get_super())}
+        return {"class": "array", "shape": list(tid.get_array_dims()), "base": describe(tid.get_super(), level + 1)}
     if kind == h5t.VLEN:
-        return {"class": "vlen", "base": describe(tid.get_super())}
+        return {"class": "vlen", "base": describe(tid.get_super(), level + 1)}
     if kind == h5t.COMPLEX:
-        return {"class": "complex", "base": describe(tid.get_super())}
+        return {"class": "complex", "base": describe(tid.get_super(), level + 1)}
     if kind == h5t.OPAQUE:
         return {"class": "opaque", "size": tid.get_size(), "tag": _text(tid.get_tag())}
     if kind == h5t.REFERENCE:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 import numpy as np
 
+from h5z import limits
 from h5z.attributes import decode, project
 from h5z.chunking import (
     FEW_CHUNKS,
@@ -31,10 +32,11 @@ from h5z.filters import decodable
 from h5z.grid import ChunkGrid
 from h5z.names import escape, unique
 from h5z.nodes import ArrayNode, Attribute, Datatype, GroupNode, Json, Problem, Shape, Tree, TypeNode
-from h5z.payload import mean_nbytes
 from h5z.plan import ArrayPlan, Plan, describe_numpy, numpy_dtype
 from h5z.policy import Policy
 from h5z.records import array_record, attribute_record, clean, json_name, link_record
+
+_KEY_NBYTES = 120  # of a chunk's key below its array, and what a run puts before a path
 
 
 def make_plan(tree: Tree, target: str, policy: Policy, *, workers: int | None = None) -> Plan:
@@ -64,10 +66,11 @@ def make_plan(tree: Tree, target: str, policy: Policy, *, workers: int | None = 
     planner.run()
     problems = tuple(tree.problems) + tuple(planner.problems)
     if problems and policy.unsupported == "error":
-        named = "; ".join(f"{problem.path}: {problem.reason}" for problem in problems[:10])
+        named = "; ".join(f"{_short(problem.path)}: {problem.reason}" for problem in problems[:10])
         more = f"; and {len(problems) - 10} more" if len(problems) > 10 else ""
         raise UnsupportedError(f"{tree.file}: cannot be carried over (unsupported='report' goes on without): {named}{more}")
     arrays, count = fit_memory(planner.arrays, policy, workers or os.cpu_count() or 1)
+    _check_size(tree.file, target, arrays, planner.groups)
     return Plan(
         tree.file,
         target,
@@ -91,6 +94,30 @@ def _unmatched_rank(tree: Tree, policy: Policy) -> Iterator[str]:
         if isinstance(wanted, tuple) and len(wanted) not in ranks:
             found = ", ".join(map(str, sorted(ranks)))
             yield f"{name} {wanted} have rank {len(wanted)}, found only arrays of rank {found or 'none'}"
+
+
+def _check_size(source: str, target: str, arrays: list[ArrayPlan], groups: Iterable[str]) -> None:
+    """Refuse what would never end, and paths that the target cannot have."""
+    tasks = sum(array.blocks.size for array in arrays)
+    if tasks > limits.MOST_TASKS + len(arrays):
+        worst = max(arrays, key=lambda array: array.blocks.size)
+        raise PlanError(
+            f"{source}: expected at most {limits.MOST_TASKS:,} tasks, found {tasks:,}, of which {worst.path} needs"
+            f" {worst.blocks.size:,}; more memory makes them larger"
+        )
+    place, most = (
+        (target.partition("://")[2], limits.LONGEST_KEY_NBYTES)
+        if "://" in target
+        else (os.path.abspath(target), limits.LONGEST_PATH_NBYTES)
+    )
+    for path in (*groups, *(array.path for array in arrays)):
+        length = len(os.fsencode(place)) + len(path.encode("utf-8", "surrogateescape")) + _KEY_NBYTES
+        if length > most:
+            raise PlanError(f"{source}: expected paths of at most {most} bytes in {target}, found {length} for {_short(path)}")
+
+
+def _short(path: str) -> str:
+    return path if len(path) <= 200 else f"{path[:100]}…{path[-100:]}"
 
 
 class _Planner:
@@ -199,7 +226,15 @@ class _Planner:
 
     def _array(self, node: ArrayNode) -> None:
         try:
+            if node.chunks:
+                limits.at_most(limits.MOST_CHUNKS, ChunkGrid(node.shape or (), node.chunks).size, "chunks")
             found = leaves(node.dtype, nested=self.policy.zarr_format == 3)
+            for leaf in found:
+                limits.at_most(
+                    limits.LARGEST_ARRAY_NBYTES,
+                    math.prod((node.shape or ()) + leaf.extra) * _itemsize(node, leaf),
+                    "bytes of an array",
+                )
             if any(problem.path == node.path for problem in self.tree.problems):
                 return
             if any(leaf.ragged for leaf in found) and node.shape is not None and 0 not in node.shape and not node.counts:
@@ -270,7 +305,7 @@ class _Planner:
         if is_string and (self.policy.strings == "bytes" or (self.policy.strings == "auto" and not node.utf8)):
             kind = "bytes"
         text = isinstance(leaf.dtype, str)
-        itemsize = mean_nbytes(node.payload) if text else cast("np.dtype[Any]", leaf.dtype).itemsize
+        itemsize = _itemsize(node, leaf)
         kept = self._kept(node, leaf, itemsize, text)
         chunks, shards = self._chunks(node, leaf, shape, itemsize, kept)
         fill, dense = self._fill(node, leaf, text)
@@ -401,6 +436,11 @@ class _Planner:
         if masked is not None and _fits(masked, leaf.described):
             return masked, masked != value
         return None, value is not None and bool(np.any(decode(value, leaf.described) != decode_zero(leaf.described)))
+
+
+def _itemsize(node: ArrayNode, leaf: Leaf) -> int:
+    """Bytes of an element; where they vary, their mean."""
+    return mean_nbytes(node.payload) if isinstance(leaf.dtype, str) else leaf.dtype.itemsize
 
 
 def _served(node: ArrayNode, own: Shape) -> bool:

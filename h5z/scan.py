@@ -7,6 +7,7 @@ stack, so that neither cycles nor depth matter.
 from __future__ import annotations
 
 import base64
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,12 +18,13 @@ import h5py
 import numpy as np
 from h5py import h5, h5a, h5d, h5ds, h5f, h5g, h5l, h5o, h5p, h5s, h5t, h5z
 
+from h5z import limits
 from h5z.attributes import encode
 from h5z.credentials import joined, separate
 from h5z.dimensions import is_bare
 from h5z.direct import Fetch, local_fetch
 from h5z.dtypes import access, describe, is_string, leaves, memory, variable
-from h5z.errors import H5zError, PlanError, SourceError, one_line
+from h5z.errors import H5zError, PlanError, SourceError, UnsupportedError, one_line
 from h5z.files import open_dataset, open_file
 from h5z.filters import filter_available
 from h5z.heartbeat import beat
@@ -43,7 +45,6 @@ _ALLOC_TIMES = {h5d.ALLOC_TIME_EARLY: "early", h5d.ALLOC_TIME_LATE: "late", h5d.
 _DERIVED = frozenset({"DIMENSION_LIST", "REFERENCE_LIST"})
 _WORDS = {h5t.CSET_ASCII: h5py.string_dtype("ascii"), h5t.CSET_UTF8: h5py.string_dtype("utf-8")}
 _COMMENT_MESSAGE = 13
-MAX_OBJECTS = 10_000_000
 
 
 def scan(
@@ -116,6 +117,7 @@ def scan(
 def _user_block(name: str, nbytes: int, storage_options: dict[str, Any] | None) -> str:
     if nbytes == 0:
         return ""
+    limits.at_most(limits.LARGEST_USER_BLOCK_NBYTES, nbytes, f"bytes of a user block in {name}")
     if "://" in name:
         import fsspec
 
@@ -155,12 +157,14 @@ class _Scanner:
         self.roots = Roots(name, roots)
         self.problems: list[Problem] = []
         self.notes: list[str] = []
+        self.attributes_nbytes = 0
         self.paths: dict[tuple[int, int], str] = {}
         self.index = ChunkIndex()
 
     def walk(self) -> dict[str, Node]:
         """Meet every object, first the links, then the headers: references need to know every object's path."""
         found: list[_Met] = []
+        copies = 0
         try:
             root = h5o.open(self.file.id, b"/")
             self.paths[address(root)] = "/"
@@ -171,9 +175,19 @@ class _Scanner:
             beat()
             met = stack.pop()
             found.append(met)
-            if len(found) > MAX_OBJECTS:
-                raise SourceError(f"{self.name}: more than {MAX_OBJECTS:,} objects")
-            if isinstance(met.oid, h5g.GroupID):
+            copies += met.copied
+            if len(found) > limits.MOST_OBJECTS or copies > limits.MOST_COPIES:
+                what = (
+                    f"{limits.MOST_COPIES:,} copies of objects by links"
+                    if copies > limits.MOST_COPIES
+                    else f"{limits.MOST_OBJECTS:,} objects"
+                )
+                raise SourceError(f"{self.name}: expected at most {what}, found more")
+            if len(met.ancestors) > limits.MOST_LEVELS:
+                self.problems.append(
+                    Problem(met.path, f"expected at most {limits.MOST_LEVELS:,} levels of groups, found more below it")
+                )
+            elif isinstance(met.oid, h5g.GroupID):
                 stack.extend(reversed(list(self._children(met))))
         nodes: dict[str, Node] = {}
         for met in found:
@@ -280,11 +294,13 @@ class _Scanner:
     def _attributes(self, path: str, oid: Any, plist: Any) -> Iterator[Attribute]:
         names: list[bytes] = []
         try:
+            limits.at_most(limits.MOST_ATTRIBUTES, h5a.get_num_attrs(oid), "attributes")
             tracked = plist is not None and plist.get_attr_creation_order() & h5p.CRT_ORDER_TRACKED
             h5a.iterate(oid, names.append, index_type=h5.INDEX_CRT_ORDER if tracked else h5.INDEX_NAME)
-        except (OSError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError, UnsupportedError) as error:
             self.problems.append(Problem(path, f"its attributes cannot be listed ({one_line(error)})"))
         for raw in names:
+            beat()
             name = _text(raw)
             if name in _DERIVED and isinstance(oid, h5d.DatasetID):
                 continue
@@ -301,6 +317,11 @@ class _Scanner:
         if space.get_simple_extent_type() == h5s.NULL:
             return Attribute(name, dtype, None, None, committed)
         shape = tuple(map(int, space.get_simple_extent_dims()))
+        nbytes = math.prod(shape) * max(8, tid.get_size())
+        limits.at_most(limits.LARGEST_ATTRIBUTE_NBYTES, nbytes, "bytes of an attribute")
+        self.attributes_nbytes = limits.at_most(
+            limits.LARGEST_ATTRIBUTES_NBYTES, self.attributes_nbytes + nbytes, "bytes of attributes in all"
+        )
         how = access(dtype)
         value: Any
         if isinstance(dtype, str) and 0 not in shape:
@@ -332,17 +353,18 @@ class _Scanner:
     def _array(self, path: str, did: Any, plist: Any, attributes: tuple[Attribute, ...], order: str) -> ArrayNode:
         self.roots.check(did)  # before libhdf5 looks for the extent of virtual sources
         tid, space = did.get_type(), did.get_space()
+        limits.at_most(limits.LARGEST_ELEMENT_NBYTES, tid.get_size(), "bytes of an element")
         dtype = describe(tid)
         null = space.get_simple_extent_type() == h5s.NULL
         shape = None if null else tuple(map(int, space.get_simple_extent_dims()))
-        limits = None if null else tuple(None if n == h5s.UNLIMITED else int(n) for n in space.get_simple_extent_dims(True))
+        maxshape = None if null else tuple(None if n == h5s.UNLIMITED else int(n) for n in space.get_simple_extent_dims(True))
         layout = _LAYOUTS.get(plist.get_layout(), "unknown")
         external = [plist.get_external(i) for i in range(plist.get_external_count())]
         node = ArrayNode(
             path,
             dtype,
             shape,
-            limits if limits != shape else None,
+            maxshape if maxshape != shape else None,
             "external" if external else layout,
             tuple(plist.get_chunk()) if layout == "chunked" else None,
             tuple(_filters(plist)),

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 # Each module may import those of the lines above its own, and of its own line.
 LAYERS = (
     {"errors", "credentials", "heartbeat", "machine", "bounded"},
-    {"nodes", "grid", "names", "payload", "listing", "retries", "disk"},
+    {"nodes", "grid", "names", "payload", "listing", "retries", "disk", "limits"},
     {"dtypes", "attributes", "codecs", "filters", "digest", "bitshuffle", "frames", "scaleoffset"},
     {"direct", "files", "identity", "ranged", "references", "remote", "roots", "source", "dimensions", "policy", "report"},
     {"scan", "measure", "pacing", "isolation", "plan", "chunking", "records", "planner", "scheduling"},
