@@ -14,7 +14,7 @@ from h5py import h5d, h5f, h5p
 
 from h5z.credentials import joined
 from h5z.direct import DirectReader, direct_reader, local_fetch, url_fetch
-from h5z.errors import SourceError, TransientError, one_line
+from h5z.errors import H5zError, SourceError, TransientError, one_line
 from h5z.filters import BUILTIN, load_plugins
 from h5z.grid import Region
 from h5z.nodes import Datatype
@@ -189,8 +189,8 @@ def reading(file: str, path: str, region: Region) -> Iterator[None]:
     """Turn what a read raises into a `SourceError` that names file, dataset and region."""
     try:
         yield
-    except SourceError:
+    except H5zError:
         raise
-    except (OSError, RuntimeError, LookupError, ValueError, TypeError, ArithmeticError, MemoryError) as error:
+    except Exception as error:  # h5py may raise anything on damaged bytes
         where = ",".join(f"{s.start}:{s.stop}" for s in region)
         raise SourceError(f"{file}: {path}[{where}] cannot be read ({one_line(error)})") from None
