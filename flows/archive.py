@@ -211,7 +211,7 @@ def migrate_archive(
     big_file_nbytes: Nbytes = 128 << 20,
     workers: int | None = None,
     scheduler: Scheduler | None = None,
-    isolate: Isolate = "auto",
+    isolate: Isolate = "always",
     scan_timeout: float | None = 300.0,
     retries: int = 3,
     retry_delay_seconds: float = 2.0,
@@ -239,8 +239,9 @@ def migrate_archive(
     workers, scheduler
         Processes to spawn here, or the address of a dask scheduler.
     isolate, scan_timeout
-        Whether small files are scanned in child processes always, or once one has killed its worker (large ones always
-        are); and how many seconds such a scan may take.
+        Whether small files are converted in child processes of the workers always, so that one on which libhdf5 crashes or
+        hangs costs no worker, or once one has killed its worker; and how many seconds reading a file may take without
+        progress.
     retries, retry_delay_seconds
         How often, and after how long at first, a batch is tried again when a store, the network or a worker failed.
 

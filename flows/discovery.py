@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from h5z.credentials import shown
 from h5z.errors import PlanError, SourceError, TargetError, one_line
 
 SUFFIXES = frozenset(
@@ -185,6 +186,8 @@ def _listing(listing: Path) -> Iterator[tuple[SourceFile, bool]]:
 def _remote(url: str) -> Iterator[tuple[SourceFile, bool]]:
     import fsspec
 
+    if shown(url) != url:
+        raise PlanError(f"{shown(url)}: was given with credentials, which belong in the environment: names are recorded")
     try:
         system, path = fsspec.core.url_to_fs(url)
         if glob.has_magic(path):

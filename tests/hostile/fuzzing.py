@@ -80,9 +80,10 @@ class Outcome:
     ----------
     kind : str
         ``refused`` (before anything was written), ``unreadable`` (while data were read), ``crashed``, ``hung``, ``starved``,
-        ``differs`` (verification says so), ``unverifiable`` (verification finds the source unreadable, where chunks crossed
-        undecoded), ``partial`` (right but for what the report names) or ``done``; or one of FINDINGS: ``wrong`` (done, and not what libhdf5 reads), ``escaped`` (an error that is none of h5z's), ``left`` (something
-        is left behind), ``parent`` (the process that watched is gone).
+        ``differs`` (verification says so), ``unverifiable`` (verification cannot read the source, whose chunks had crossed
+        undecoded), ``partial`` (right but for what the report names) or ``done``; or one of FINDINGS: ``wrong``
+        (done, and not what libhdf5 reads), ``escaped`` (an error that is none of h5z's), ``left`` (something is left
+        behind), ``parent`` (the process that watched is gone).
     """
 
     kind: str
