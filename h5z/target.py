@@ -207,6 +207,8 @@ class Target:
 
 def _write_whole(root: Path, key: str, value: Any) -> None:
     """Write a file under a name of its own, then rename it: what a kill leaves of it goes with the run's other marks."""
+    if ".." in key.split("/") or key.startswith("/"):  # a plan that was not written by h5z
+        raise TargetError(f"{root}: expected a place inside the target, found {key!r}")
     path = root / key
     draft = root / _MARK / "drafts" / uuid.uuid4().hex
     for _ in range(2):
