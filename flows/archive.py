@@ -186,7 +186,7 @@ def migrate_archive(
     workers: int | None = None,
     scheduler: Scheduler | None = None,
     cluster: ClusterSpec | None = None,
-    isolate: Isolate = "auto",
+    isolate: Isolate = "always",
     scan_timeout: float | None = 300.0,
     batch_timeout: float | None = None,
     retries: int = 3,
@@ -229,10 +229,9 @@ def migrate_archive(
         Processes to spawn here, the address of a dask scheduler, or a cluster to make by its class; where none is given,
         what the environment's ``H5Z_CLUSTER`` says.
     isolate, scan_timeout
-        Whether small files are scanned in child processes always, or once one has killed its worker (large ones always
-        are); and how many seconds such a scan may take.
-    batch_timeout
-        Seconds that a batch of small files may take; what is then still at work is ended and put in quarantine.
+        Whether small files are converted in child processes of the workers always, so that one on which libhdf5 crashes or
+        hangs costs no worker, or once one has killed its worker; and how many seconds reading a file may take without
+        progress.
     retries, retry_delay_seconds
         How often, and after how long at first, a batch is tried again when a store, the network or a worker failed.
     source_storage, target_storage

@@ -88,7 +88,7 @@ def convert_file(
     scheduler : "sync" or distributed.Client
         A small file is one task of a worker and runs there as it stands; a large one is a graph on the cluster.
     isolated : bool
-        Scan in a process of its own.
+        Convert in a child process, so that a file on which libhdf5 crashes or hangs costs no worker.
 
     Returns
     -------

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from h5z.credentials import shown
 from h5z.errors import PlanError, SourceError, TargetError, one_line
 from h5z.listing import identity_of, modified
 
@@ -199,6 +200,8 @@ def _listing(listing: Path, options: dict[str, Any]) -> Iterator[tuple[SourceFil
 def _remote(url: str, options: dict[str, Any]) -> Iterator[tuple[SourceFile, bool]]:
     import fsspec
 
+    if shown(url) != url:
+        raise PlanError(f"{shown(url)}: was given with credentials, which belong in the environment: names are recorded")
     try:
         system, path = fsspec.core.url_to_fs(url, **options)
         if glob.has_magic(path):

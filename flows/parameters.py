@@ -29,7 +29,15 @@ from pydantic import (
 
 import h5z
 from flows.batches import DEFAULT_TEMPLATE, target_name
+from h5z.credentials import redact, shown
 from h5z.errors import PlanError, one_line
+
+
+def _open(value: str) -> str:
+    """Refuse credentials: what is a parameter is stored by Prefect, and shown."""
+    if shown(value) != value:
+        raise ValueError(f"{shown(value)} was given with credentials, which belong in the environment: parameters are stored")
+    return value
 
 
 def _listed(value: Any) -> Any:
@@ -71,7 +79,7 @@ def _template(value: str) -> str:
 
 
 Sources: TypeAlias = Annotated[
-    list[Annotated[str, Field(min_length=1)]],
+    list[Annotated[str, Field(min_length=1), AfterValidator(_open)]],
     Field(min_length=1, description="Files, folders, globs, URLs of these, or @listing (a text file of one path a line)."),
     BeforeValidator(_listed),
 ]
@@ -79,6 +87,7 @@ TargetRoot: TypeAlias = Annotated[
     str,
     Field(min_length=1, description="The folder that the Zarr stores go below."),
     BeforeValidator(_path),
+    AfterValidator(_open),
 ]
 PolicyFields: TypeAlias = Annotated[
     dict[str, Any],
@@ -102,7 +111,7 @@ Nbytes: TypeAlias = Annotated[
 ]
 Isolate: TypeAlias = Annotated[
     Literal["auto", "always"],
-    Field(description="Scan small files in processes of their own always, or only after one has killed its worker."),
+    Field(description="Convert small files in child processes of the workers always, or only after one has killed its worker."),
 ]
 Scheduler: TypeAlias = Annotated[str, Field(min_length=1, pattern="://", description="The address of a dask scheduler.")]
 Policies: TypeAlias = Annotated[
@@ -217,7 +226,7 @@ class ArchiveParameters(ClusterParameters):
     batch_files: PositiveInt = 500
     batch_nbytes: Nbytes = 1 << 30
     big_file_nbytes: Nbytes = 128 << 20
-    isolate: Isolate = "auto"
+    isolate: Isolate = "always"
     scan_timeout: PositiveFloat | None = 300.0
     batch_timeout: PositiveFloat | None = None
     retries: NonNegativeInt = 3
@@ -241,7 +250,7 @@ def _message(item: Any) -> str:
         text = f"{text[:1].lower()}{text[1:]}, found {found if len(found) <= 80 else found[:77] + '...'}"
     if item["type"] == "missing":
         text = "expected it, found nothing"
-    return f"{name}: {text}" if name else text
+    return redact(f"{name}: {text}" if name else text)
 
 
 def read(path: str) -> ArchiveParameters:

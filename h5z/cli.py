@@ -121,7 +121,7 @@ def _limits(timeout: float, memory_limit: str | None) -> dict[str, Any]:
 
 
 def _print(value: Any, as_json: bool) -> None:
-    print(json.dumps(value.to_dict(), indent=2) if as_json else value)
+    print(json.dumps(value.to_dict(), indent=2) if as_json else str(value).encode("utf-8", "backslashreplace").decode())
 
 
 @app.command()

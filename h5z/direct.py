@@ -22,8 +22,13 @@ Fetch = Callable[[int, int], bytes]  # (offset, nbytes) -> bytes
 Through = Callable[[Any, Region, "np.dtype[Any]"], Any]
 _LARGEST_INDEX = 50_000_000
 _RUNS = 4096  # of contiguous bytes that one read of a region may take; beyond, libhdf5 gathers them better
+_SUPERBLOCK_NBYTES = 48  # at least, at the beginning of a file
 _SLACK = 1 << 20  # by which filters may enlarge a chunk, beyond doubling it
 _PLAIN = frozenset({"number", "bool", "enum", "complex", "opaque", "bitfield", "time", "compound", "array", "string"})
+
+
+class DamagedIndexError(Exception):
+    """An index of chunks that does not agree with itself: what is stored, libhdf5 alone can say."""
 
 
 def is_plain(dtype: Datatype) -> bool:
@@ -79,9 +84,11 @@ class DirectReader:
         self.masks = np.zeros(grid.size, np.uint32)
         if found:
             places, offsets, sizes, masks = zip(*found, strict=True)
-            if max(offsets) + max(sizes) >= 1 << 63:
-                raise ValueError("its index tells of chunks past any file's end")
-            index = np.asarray(places, np.int64) // np.asarray(grid.chunks)
+            if max(offsets) + max(sizes) >= 1 << 63 or min(offsets) < _SUPERBLOCK_NBYTES:
+                raise DamagedIndexError
+            index, past = np.divmod(np.asarray(places, np.int64), np.asarray(grid.chunks))
+            if past.any() or not _in_order(index):
+                raise DamagedIndexError
             inside = (index < np.asarray(grid.counts)).all(axis=1)  # chunks past a shrunk array's end may linger
             numbers = np.ravel_multi_index(tuple(index[inside].T), grid.counts)
             self.offsets[numbers] = np.asarray(offsets)[inside]
@@ -231,7 +238,21 @@ def direct_reader(did: Any, dtype: Datatype, fetch: Fetch, *, through: Through |
         return DirectReader(did, dtype, external_fetch(did, plist), external=True, through=through)
     if layout == h5d.CHUNKED and (_misindexed(did) or ChunkGrid(did.shape, plist.get_chunk()).size > _LARGEST_INDEX):
         return None
-    return DirectReader(did, dtype, fetch, through=through)
+    try:
+        return DirectReader(did, dtype, fetch, through=through)
+    except DamagedIndexError:
+        return None
+
+
+def _in_order(index: Any) -> bool:
+    """Whether chunks are told of in C order of the grid, each once, as by every index that is what it was written to be.
+
+    >>> _in_order(np.array([[0, 0], [0, 2], [1, 0]])), _in_order(np.array([[0, 0], [2, 0], [1, 0]]))
+    (True, False)
+    """
+    steps = np.diff(index, axis=0)
+    first = (steps != 0).argmax(axis=1)
+    return bool((np.take_along_axis(steps, first[:, None], axis=1) > 0).all())
 
 
 def _misindexed(did: Any) -> bool:

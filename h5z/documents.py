@@ -19,6 +19,7 @@ from h5z.digest import Digest
 from h5z.nodes import Json
 from h5z.plan import FORMAT, ArrayPlan, Plan
 from h5z.policy import RUNNING
+from h5z.records import clean
 
 Documents = dict[str, dict[str, Json]]
 
@@ -97,7 +98,7 @@ def _root_attributes(plan: Plan, attributes: dict[str, Json], outcome: Outcome |
             commit["verified"] = outcome.verified
     if plan.not_carried:
         commit["not_carried"] = [problem.to_dict() for problem in plan.not_carried]
-    return {**attributes, "h5z": {**cast(dict[str, Json], attributes.get("h5z", {})), **commit}}
+    return {**attributes, "h5z": {**cast(dict[str, Json], attributes.get("h5z", {})), **clean(commit)}}
 
 
 def array_document(array: ArrayPlan, zarr_format: int) -> dict[str, Json]:

@@ -20,8 +20,10 @@ def escape(name: str) -> str:
 
     >>> escape("temperature (°C)"), escape("zarr.json"), escape(".."), escape("a\\b")
     ('temperature (°C)', '%7Aarr.json', '%2E%2E', 'a%5Cb')
+    >>> escape("ZARR.JSON")  # the document's own name, where a file system takes capitals for small letters
+    '%5AARR.JSON'
     """
-    if name in RESERVED:
+    if name.casefold() in RESERVED:
         return _percent(name[0]) + name[1:]
     if not name.strip("."):
         return "".join(map(_percent, name)) or "%"

@@ -32,6 +32,7 @@ from h5z.filters import decodable
 from h5z.grid import ChunkGrid
 from h5z.names import escape, unique
 from h5z.nodes import ArrayNode, Attribute, Datatype, GroupNode, Json, Problem, Shape, Tree, TypeNode
+from h5z.payload import mean_nbytes
 from h5z.plan import ArrayPlan, Plan, describe_numpy, numpy_dtype
 from h5z.policy import Policy
 from h5z.records import array_record, attribute_record, clean, json_name, link_record

@@ -32,7 +32,7 @@ def reference_text(ref: Any, fid: Any, paths: dict[tuple[int, int], str] | None 
     try:
         target = h5r.dereference(ref, fid)
         path = (paths or {}).get(address(target)) or (h5r.get_name(ref, fid) or b"").decode("utf-8", "surrogateescape")
-    except (KeyError, OSError, RuntimeError, ValueError) as error:
+    except (KeyError, OSError, RuntimeError, ValueError, SystemError) as error:
         raise SourceError(f"a reference points to nothing ({one_line(error)})") from None
     return path + f"[{space_text(h5r.get_region(ref, fid))}]" if isinstance(ref, h5py.RegionReference) else path
 

@@ -1,7 +1,8 @@
 """An HDF5 file's headers -> Tree.
 
 Objects are told apart by their address, so that an object with several hard links is met once; links are walked with a
-stack, so that neither cycles nor depth matter.
+stack, so that neither cycles nor depth matter. On damaged bytes h5py may raise anything (`SystemError` from its callbacks): what
+goes wrong with one object is that object's problem, whatever it is.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from h5z.credentials import joined, separate
 from h5z.dimensions import is_bare
 from h5z.direct import Fetch, local_fetch
 from h5z.dtypes import access, describe, is_string, leaves, memory, variable
-from h5z.errors import H5zError, PlanError, SourceError, UnsupportedError, one_line
+from h5z.errors import H5zError, PlanError, SourceError, one_line
 from h5z.files import open_dataset, open_file
 from h5z.filters import filter_available
 from h5z.heartbeat import beat
@@ -168,7 +169,7 @@ class _Scanner:
         try:
             root = h5o.open(self.file.id, b"/")
             self.paths[address(root)] = "/"
-        except (KeyError, OSError, RuntimeError, ValueError) as error:
+        except Exception as error:
             raise SourceError(f"{self.name}: its root group cannot be read ({one_line(error)})") from None
         stack = [_Met("/", root, (address(root),))]
         while stack:
@@ -194,7 +195,7 @@ class _Scanner:
             beat()
             try:
                 nodes[met.path] = self._node(met)
-            except (OSError, KeyError, RuntimeError, ValueError, TypeError, OverflowError) as error:
+            except Exception as error:
                 self.problems.append(Problem(met.path, _reason(error)))
         return nodes
 
@@ -220,7 +221,7 @@ class _Scanner:
                 if not met.copied:
                     self.paths[where] = prefix + name
                 yield _Met(prefix + name, oid, (*met.ancestors, where), copied=met.copied)
-            except (OSError, KeyError, RuntimeError, ValueError) as error:
+            except Exception as error:
                 self.problems.append(Problem(prefix + name, f"cannot be opened ({one_line(error)})"))
 
     def _link_names(self, met: _Met) -> list[bytes]:
@@ -228,7 +229,7 @@ class _Scanner:
         try:
             tracked = met.oid.get_create_plist().get_link_creation_order() & h5p.CRT_ORDER_TRACKED
             met.oid.links.iterate(names.append, idx_type=h5.INDEX_CRT_ORDER if tracked else h5.INDEX_NAME)
-        except (OSError, RuntimeError, KeyError, ValueError) as error:
+        except Exception as error:
             self.problems.append(Problem(met.path, f"its links cannot be listed ({one_line(error)})"))
         return names
 
@@ -263,7 +264,7 @@ class _Scanner:
             self.notes.append(f"{node.path}: the {found} are not carried over")
         try:
             return measured(node, handle, did, self._fetch(did) if variable(node.dtype) else None)
-        except (OSError, RuntimeError, ValueError, TypeError, KeyError, H5zError) as error:
+        except Exception as error:
             self.problems.append(Problem(node.path, _reason(error)))
             return node
 
@@ -297,7 +298,7 @@ class _Scanner:
             limits.at_most(limits.MOST_ATTRIBUTES, h5a.get_num_attrs(oid), "attributes")
             tracked = plist is not None and plist.get_attr_creation_order() & h5p.CRT_ORDER_TRACKED
             h5a.iterate(oid, names.append, index_type=h5.INDEX_CRT_ORDER if tracked else h5.INDEX_NAME)
-        except (OSError, RuntimeError, ValueError, UnsupportedError) as error:
+        except Exception as error:
             self.problems.append(Problem(path, f"its attributes cannot be listed ({one_line(error)})"))
         for raw in names:
             beat()
@@ -306,7 +307,7 @@ class _Scanner:
                 continue
             try:
                 yield self._attribute(oid, raw, name)
-            except (OSError, RuntimeError, ValueError, TypeError, KeyError, H5zError, OverflowError) as error:
+            except Exception as error:
                 self.problems.append(Problem(f"{path}@{name}", _reason(error)))
 
     def _attribute(self, oid: Any, raw: bytes, name: str, name_of: Callable[[Any], str] | None = None) -> Attribute:
@@ -419,7 +420,7 @@ class _Scanner:
                 attached: list[str] = []
                 h5ds.iterate(did, axis, lambda scale, found=attached: found.append(self.paths.get(address(scale), "")), 0)
                 yield tuple(attached)
-        except RuntimeError:  # a reference to nothing: the attribute itself still names the others
+        except (RuntimeError, SystemError):  # a reference to nothing: the attribute itself still names the others
             listed = self._attribute(did, b"DIMENSION_LIST", "DIMENSION_LIST", self._name_if_any).value
             yield from (tuple(item for item in refs if item) for refs in listed[axis:])
 

@@ -175,6 +175,8 @@ class Target:
 
     def _put_file(self, folder: Path, key: str, value: Any) -> None:
         """Drafts of a run lie in a folder of its own, made once: who takes the target over takes that away."""
+        if ".." in key.split("/") or key.startswith("/"):  # a plan that was not written by h5z
+            raise TargetError(f"{self.name}: expected a place inside the target, found {key!r}")
         drafts = folder / MARK / "drafts" / (self.lease.run if self.lease else "0")
         write = partial(write_whole, folder / self.prefix / key, value, drafts, durable=self.durable == "always")
         try:

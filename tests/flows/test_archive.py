@@ -184,7 +184,7 @@ def test_a_file_that_kills_its_worker_costs_no_other(weak: Path, tmp_path: Path,
         os._exit(1)
 
     monkeypatch.setattr("flows.execution.convert_file", unreliable(tmp_path / "marks", die, always=True, isolated_works=True))
-    report = flows.migrate(weak, tmp_path / "out", workers=2)
+    report = flows.migrate(weak, tmp_path / "out", workers=2, isolate="auto")
     assert (report.exit_code, report.count("quarantined")) == (0, 0), str(report)
     assert zarr.open(tmp_path / "out" / "weak1.zarr")["values"][0, 0] == 1
 
