@@ -30,6 +30,10 @@ class SourceError(H5zError, OSError):
     exit_code = 3
 
 
+class RecordError(SourceError, ValueError):
+    """A row breaks its schema: skip its session, or have such rows kept and reported."""
+
+
 class TargetError(H5zError, OSError):
     """The target cannot be read or written: free it, or choose another."""
 
