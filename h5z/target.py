@@ -185,6 +185,10 @@ class Target:
         raw = self.get(f"{_MARK}/plan.json")
         return None if raw is None else Plan.from_dict(json.loads(raw))
 
+    def begun(self) -> Plan | None:
+        """The plan of an unfinished run of this target, or of its successor; None where there is none."""
+        return self.pending() or replace(self, prefix=_NEW).pending()
+
     def done(self) -> dict[int, dict[str, Json]]:
         """What the tasks of an unfinished run recorded when they ended, by number."""
         keys = self.listing(f"{_MARK}/done/")
