@@ -136,6 +136,7 @@ def _variables(table: Table, source: Array, tables: Mapping[str, Table], schema:
     entity = table.entity
     out: Variables = {}
     _put(out, entity, entity.id_name, table.ids, optional=False)
+    out[entity.id_name][2]["row_count"] = len(table)  # by which a query sees that rows were taken away
     for item in entity.attributes:
         _put(out, entity, entity.variable(item.name), table.columns[item.name], optional=not item.required)
         if item.types:
