@@ -40,6 +40,7 @@ from h5z.plan import Plan
 _MARK = ".h5z"
 _NEW = f"{_MARK}/new/"
 _CONCURRENCY = 32
+_CLIENTS = ("botocore", "aiobotocore", "obstore")
 ROOT_DOCUMENTS = ("zarr.json", ".zgroup", ".zattrs", ".zmetadata", ".zarray")
 
 
@@ -237,6 +238,8 @@ def reaching(name: str) -> Any:
     except Exception as error:  # clients of object stores have errors of their own
         if any(word in type(error).__name__ for word in ("Connect", "Timeout")):
             raise TransientError(f"{name}: the store did not answer ({one_line(error)})") from None
+        if type(error).__module__.partition(".")[0] in _CLIENTS:
+            raise TargetError(f"{name}: cannot be read or written ({one_line(error)})") from None
         raise
 
 
