@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 TRANSFORM = "h5z.events"
 ZONE_ROWS = 4096
-INDEXED_ROWS = 100_000  # an xarray index holds each id of text as a Python object: larger tables go without
+INDEXED_ROWS = 10_000  # an xarray index holds each id of text as a Python object: larger tables go without
 Variables = dict[str, tuple[str, Any, dict[str, Any]]]
 
 

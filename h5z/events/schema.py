@@ -113,6 +113,8 @@ class Entity(Record):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.id_dtype not in ID_DTYPES:
             raise PlanError(f"entity {self.name}: id_dtype: expected one of {', '.join(ID_DTYPES)}, found {self.id_dtype!r}")
+        if {"id", self.id_name} & set(self.columns):
+            raise PlanError(f"entity {self.name}: expected attributes of other names than id and {self.id_name}, its own id's")
         if sum(attribute.types for attribute in self.attributes) > 1:
             raise PlanError(f"entity {self.name}: expected at most one attribute that says a row's type")
         if self.interval is not None:

@@ -108,7 +108,11 @@ BROKEN = {
     "a relation to nothing": (changed("element", 1, task_id="t9"), "element 'e2': task_id", "'t9'"),
     "a relation of another type": (changed("element", 1, task_id=7), "element 'e2': task_id: expected string", "7"),
     "a segment of no element": (changed("segment", 0, containing_element_id=None), "segment 1: containing_element_id", "none"),
-    "a relation that is not there": (changed("segment", 0, containing_element_id=...), "segment 1: containing_element_id", "none"),
+    "a relation that is not there": (
+        changed("segment", 0, containing_element_id=...),
+        "segment 1: containing_element_id",
+        "none",
+    ),
     "an id twice": (changed("task", 1, id="t1"), "task 't1': id: expected an id of its own", "earlier row"),
     "an integer id twice": (changed("segment", 4, id=4), "segment 4: id: expected an id of its own", "earlier row"),
     "no id": (changed("element", 0, id=None), "element row 0: id", "none"),
@@ -173,7 +177,9 @@ def test_what_is_kept_is_kept_apart() -> None:
     assert dataset.task_element_count.values.tolist() == [1, 1, 0]
     twice = made(changed("task", 1, id="t1"), problems="report")
     assert twice.task_element_count.values.tolist() == [2, 0, 0]
-    none = made(changed("task", 0, id=None) | {"element": [{**GOOD["element"][0], "task_id": ""}], "segment": []}, problems="report")
+    none = made(
+        changed("task", 0, id=None) | {"element": [{**GOOD["element"][0], "task_id": ""}], "segment": []}, problems="report"
+    )
     assert none.task_id_missing.values.tolist() == [True, False, False]
     assert none.element_task_index.values.tolist() == [-1]
 
@@ -215,7 +221,9 @@ def test_ids_are_text_or_integers_as_they_come() -> None:
     with pytest.raises(RecordError, match="a row 1: id: expected int64, found 'x'"):
         made({"a": [{"id": 1}, {"id": "x"}]}, schema)
     assert made({"a": {"id": np.zeros(0, np.int64)}}, schema).a_id.dtype == np.int64
-    late = made([Batch("b", {"id": [1], "a_id": [None]}), Batch("b", {"id": [2], "a_id": ["x"]}), Batch("a", {"id": ["x"]})], schema)
+    late = made(
+        [Batch("b", {"id": [1], "a_id": [None]}), Batch("b", {"id": [2], "a_id": ["x"]}), Batch("a", {"id": ["x"]})], schema
+    )
     assert late.b_a_id.values.tolist() == ["x", ""]
     assert late.b_a_id_missing.values.tolist() == [False, True]
     strict = Schema("s", (Entity("a", id_dtype="uint8"),))
@@ -325,8 +333,13 @@ def test_columns_that_are_none(columns: dict[str, Any], expected: str) -> None:
 
 
 def test_times_as_times() -> None:
-    schema = Schema("s", (Entity("a", (Attribute("t", "datetime64[ns]"), Attribute("u", "datetime64[ns]", False)), interval=("t", "u")),))
-    given = [{"id": 1, "t": "2026-01-01T00:00:00Z", "u": None}, {"id": 2, "t": np.datetime64("1960-01-01"), "u": dt.datetime(1960, 1, 2)}]
+    schema = Schema(
+        "s", (Entity("a", (Attribute("t", "datetime64[ns]"), Attribute("u", "datetime64[ns]", False)), interval=("t", "u")),)
+    )
+    given = [
+        {"id": 1, "t": "2026-01-01T00:00:00Z", "u": None},
+        {"id": 2, "t": np.datetime64("1960-01-01"), "u": dt.datetime(1960, 1, 2)},
+    ]
     dataset = made({"a": given}, schema)
     assert dataset.a_t.values.tolist() == np.array(["2026-01-01", "1960-01-01"], "M8[ns]").tolist()
     assert dataset.a_zone_start.values[0] == np.datetime64("1960-01-01")

@@ -88,7 +88,9 @@ def test_each_layout_gives_the_same_rows(way: str, small: Tables, expected: Any,
     assert by_id(dataset) == expected
 
 
-@pytest.mark.parametrize("storage", [{"chunks": (3,)}, {"chunks": True, "compression": "gzip", "shuffle": True}, {"maxshape": (None,)}])
+@pytest.mark.parametrize(
+    "storage", [{"chunks": (3,)}, {"chunks": True, "compression": "gzip", "shuffle": True}, {"maxshape": (None,)}]
+)
 def test_chunks_and_filters(storage: dict[str, Any], small: Tables, expected: Any, tmp_path: Path) -> None:
     path = write_tables(tmp_path / "in.h5", small, **storage)
     dataset = to_dataset(read(path, TABLES, RECORDED_SESSION), RECORDED_SESSION)
@@ -146,7 +148,12 @@ def test_text_in_all_its_forms(kind: str, value: Any, expected: Any, tmp_path: P
 def test_values_of_groups(tmp_path: Path) -> None:
     """Attributes of any form, arrays of one element, null dataspaces, scalar datasets; what is unknown is named."""
     with h5py.File(tmp_path / "in.h5", "w") as file:
-        forms: list[tuple[Any, Any]] = [("ü", 1), (np.bytes_(b"b"), np.int16(2)), (h5py.Empty("S1"), np.array([3])), ("", np.array([[4.0]]))]
+        forms: list[tuple[Any, Any]] = [
+            ("ü", 1),
+            (np.bytes_(b"b"), np.int16(2)),
+            (h5py.Empty("S1"), np.array([3])),
+            ("", np.array([[4.0]])),
+        ]
         for i, (x, n) in enumerate(forms):
             group = file.create_group(f"a/{i}")
             group.attrs["x"] = x
@@ -156,7 +163,12 @@ def test_values_of_groups(tmp_path: Path) -> None:
         file["a/0"].attrs.create("n2", 1, dtype=h5py.enum_dtype({"one": 1}))
     layout = SessionLayout({"a": (Layout("groups", "/a/{id}"),)})
     dataset = to_dataset(read(tmp_path / "in.h5", layout, ONE), ONE)
-    assert [(row["id"], row["x"], row["n"]) for row in rows(dataset, "a")] == [("0", "ü", 1), ("1", "b", 2), ("2", None, 3), ("3", "", 4)]
+    assert [(row["id"], row["x"], row["n"]) for row in rows(dataset, "a")] == [
+        ("0", "ü", 1),
+        ("1", "b", 2),
+        ("2", None, 3),
+        ("3", "", 4),
+    ]
     assert dataset.attrs["not_carried"] == ["a: /a/{id}: colour", "a: /a/{id}: curve", "a: /a/{id}: n2"]
     numbered = Schema("one", (Entity("a", (Attribute("x", "string", False), Attribute("n", "int32", False)), id_dtype="int64"),))
     assert [row["id"] for row in one(tmp_path / "in.h5", "groups", "/a/{id}", numbered)] == [0, 1, 2, 3]
@@ -278,7 +290,13 @@ def test_tables_without_rows(tmp_path: Path) -> None:
         file.create_dataset("null", data=h5py.Empty(np.dtype([("id", "i4")])))
         file.create_group("columns").create_dataset("id", (0,), "u2")
         file.create_group("groups")
-    for kind, where in [("table", "/none"), ("table", "/null"), ("columns", "/columns"), ("groups", "/groups/{id}"), ("table", "/groups/*")]:
+    for kind, where in [
+        ("table", "/none"),
+        ("table", "/null"),
+        ("columns", "/columns"),
+        ("groups", "/groups/{id}"),
+        ("table", "/groups/*"),
+    ]:
         assert one(tmp_path / "in.h5", kind, where) == []
     for kind, where in (("table", "/none"), ("columns", "/columns")):
         layout = SessionLayout({"a": (Layout(kind, where),)})  # type: ignore[arg-type]

@@ -41,12 +41,16 @@ def test_the_worked_example_has_the_team_s_attributes() -> None:
         (lambda: Schema("s", ()), "expected entities"),
         (lambda: Schema("s", (Entity("a"), Entity("a"))), "would both be called a_id"),
         (lambda: Schema("s", (Entity("session"),)), "would both be called session_id"),
-        (lambda: Schema("s", (Entity("a", (Attribute("id", "string"),)),)), "would both be called a_id"),
+        (lambda: Entity("a", (Attribute("id", "string"),)), "other names than id and a_id"),
+        (lambda: Entity("a", (), (Relation("a_id", "a"),)), "other names than id and a_id"),
         (lambda: Schema("s", (Entity("a", (A, Attribute("x_missing", "bool"))),)), "would both be called a_x_missing"),
         (lambda: Schema("s", (Entity("a", (), (Relation("b_id", "b"),)), Entity("b"))), "an entity listed before it"),
-        (lambda: Schema("s", (Entity("a", (), (Relation("a_id", "a"),)),)), "an entity listed before it"),
+        (lambda: Schema("s", (Entity("a", (), (Relation("next_id", "a"),)),)), "an entity listed before it"),
         (lambda: Schema("s", (Entity("a"), Entity("b", (), (Relation("a_id", "a"), Relation("c_id", "c"))))), "found 'c'"),
-        (lambda: Schema("s", (Entity("a", (Attribute("b_count", "int8"),)), Entity("b", (), (Relation("a_id", "a"),)))), "a_b_count"),
+        (
+            lambda: Schema("s", (Entity("a", (Attribute("b_count", "int8"),)), Entity("b", (), (Relation("a_id", "a"),)))),
+            "a_b_count",
+        ),
         (lambda: RECORDED_SESSION["tusk"], "task, element, segment"),
         (lambda: Schema.from_dict({"name": "s", "entities": 1}), "a list of entities"),
         (lambda: Schema.from_dict({"name": "s", "entities": [{"nom": "a"}]}), "found 'nom'"),
@@ -74,7 +78,10 @@ def test_schemas_and_layouts_travel_as_json() -> None:
     layout = SessionLayout(
         {
             "task": (Layout("columns", "/tasks", {"id": "n"}, missing={"count": -1}),),
-            "segment": (Layout("table", "/segments/{segment_type}"), Layout("groups", "/more/*", constants={"segment_type": "x"})),
+            "segment": (
+                Layout("table", "/segments/{segment_type}"),
+                Layout("groups", "/more/*", constants={"segment_type": "x"}),
+            ),
         },
         session="/meta@id",
     )
