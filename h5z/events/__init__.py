@@ -6,6 +6,7 @@
 """
 
 from h5z.events.dataset import to_dataset
+from h5z.events.files import identify, publish_file
 from h5z.events.layout import Layout, SessionLayout, tables
 from h5z.events.publish import publish
 from h5z.events.queries import between, children, find, frame, rows
@@ -28,9 +29,11 @@ __all__ = [
     "children",
     "find",
     "frame",
+    "identify",
     "open_session",
     "open_sessions",
     "publish",
+    "publish_file",
     "read",
     "rows",
     "tables",

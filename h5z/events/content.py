@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # What says when, and by what call, a Dataset was made: two of the same content may differ in it.
 CIRCUMSTANCES = ("creation_time", "input_digest")
-_RECORDS = ("h5z", "content_digest")  # what stores have beside what a Dataset brings
+_RECORDS = ("h5z", "row_counts", "content_digest")  # what stores have beside what a Dataset brings
 _NOT_A_TIME = int(np.iinfo(np.int64).min)
 _TIME = {"units": "nanoseconds since 1970-01-01", "calendar": "proleptic_gregorian", "_FillValue": _NOT_A_TIME}
 _DIGEST_ROWS = 65_536

@@ -104,14 +104,19 @@ def publish(
             _verify(plan, arrays, found, workers)
             ready.mark_verified("full")
         finalize(ready)
+    return metadata(plan.groups[""], place.name, "unchanged" if finished else "published")
+
+
+def metadata(root: Mapping[str, Any], where: str, status: str) -> dict[str, Any]:
+    """A session's metadata, from the attributes of its store."""
     return {
-        "session_id": session,
+        "session_id": root["session_id"],
         "processed_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "storage_format": "zarr",
-        **{f"{str(name).removesuffix('_id')}_count": dataset.sizes[name] for name in dataset.coords if name in dataset.dims},
-        "zarr_stores": {"events": place.name},
-        "status": "unchanged" if finished else "published",
-        "problem_count": int(dataset.attrs.get("problem_count", 0)),
+        **root["row_counts"],
+        "zarr_stores": {"events": where},
+        "status": status,
+        "problem_count": int(root.get("problem_count", 0)),
     }
 
 
@@ -209,7 +214,9 @@ def _plan(found: list[Variable], attributes: dict[str, Json], source: str, place
                 attributes=item.attributes,
             )
         )
-    whole = {**attributes, "content_digest": digest(found, attributes)}
+    sizes = {dim: n for item in found for dim, n in zip(item.dims, item.shape, strict=True) if item.name == dim}
+    counts = {f"{dim.removesuffix('_id')}_count": n for dim, n in sizes.items()}
+    whole = {**attributes, "row_counts": counts, "content_digest": digest(found, attributes)}
     return Plan(source, place.name, 0, 0, policy, {"": whole}, tuple(arrays))
 
 
@@ -220,9 +227,8 @@ def _as_begun(plan: Plan, place: Target) -> Plan:
         root = plan.groups[""]
         if earlier is not None and earlier.get("content_digest") == root["content_digest"]:
             same = {name: value for name, value in root.items() if name not in CIRCUMSTANCES}
-            kept = {name: earlier[name] for name in root if name in CIRCUMSTANCES and name in earlier}
-            order = {name: {**same, **kept}[name] for name in earlier if name in {**same, **kept}}
-            return replace(plan, groups={"": {**order, **same, **kept}})
+            same |= {name: earlier[name] for name in CIRCUMSTANCES if name in earlier}
+            return replace(plan, groups={"": same})
     return plan
 
 

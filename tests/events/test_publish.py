@@ -45,7 +45,7 @@ def dataset() -> xr.Dataset:
 
 def bare(dataset: xr.Dataset) -> xr.Dataset:
     """Without indexes, and without what a store adds."""
-    attributes = {name: value for name, value in dataset.attrs.items() if name not in ("h5z", "content_digest")}
+    attributes = {name: value for name, value in dataset.attrs.items() if name not in ("h5z", "row_counts", "content_digest")}
     out = dataset.drop_indexes(list(dataset.xindexes)).load()
     out.attrs = attributes
     return out

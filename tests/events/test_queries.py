@@ -354,7 +354,7 @@ B_ROWS = st.lists(
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.tuples(A_ROWS, B_ROWS), min_size=1, max_size=3), Whole, Whole)
 def test_any_sessions_of_any_rows(given_rows: list[tuple[list[Any], list[Any]]], low: int | None, high: int | None) -> None:
-    """Stored and opened again, alone and together, queries find what a search finds; integer times, instants, broken relations."""
+    """Stored and opened again, alone and together, queries find what a search finds; integer times, broken relations."""
     found = []
     for number, (of_a, of_b) in enumerate(given_rows):
         tables = {name: [{"id": i, **row} for i, row in enumerate(some)] for name, some in (("a", of_a), ("b", of_b))}
