@@ -124,8 +124,9 @@ class SessionLayout(Record):
             Naming them.
         """
         for entity, layouts in self.entities.items():
+            known = schema[entity].name
             for layout in layouts:
-                layout.check(entity, schema)
+                layout.check(known, schema)
 
     @classmethod
     def from_dict(cls, data: Json) -> SessionLayout:
