@@ -94,7 +94,9 @@ def publish(
     place = Target.of(located(target, session), storage_options)
     found = variables(dataset)
     policy = Policy(codec=codec, consolidate=consolidate)
-    plan = _plan(found, plain(dataset.attrs, "dataset"), f"events://{session}", place, policy, chunks)
+    counts = {f"{str(dim).removesuffix('_id')}_count": n for dim, n in dataset.sizes.items() if dim in dataset.coords}
+    attributes = {**plain(dataset.attrs, "dataset"), "row_counts": counts}
+    plan = _plan(found, attributes, f"events://{session}", place, policy, chunks)
     plan = _as_begun(plan, place)
     ready, finished = prepare(place, plan, overwrite=overwrite)
     if not finished:
@@ -214,9 +216,7 @@ def _plan(found: list[Variable], attributes: dict[str, Json], source: str, place
                 attributes=item.attributes,
             )
         )
-    sizes = {dim: n for item in found for dim, n in zip(item.dims, item.shape, strict=True) if item.name == dim}
-    counts = {f"{dim.removesuffix('_id')}_count": n for dim, n in sizes.items()}
-    whole = {**attributes, "row_counts": counts, "content_digest": digest(found, attributes)}
+    whole = {**attributes, "content_digest": digest(found, attributes)}
     return Plan(source, place.name, 0, 0, policy, {"": whole}, tuple(arrays))
 
 

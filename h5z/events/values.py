@@ -142,7 +142,7 @@ def _unboxed(objects: Array) -> Array:
     if kinds in ({str}, {bytes}):
         items = objects.tolist()
         try:
-            return np.array([item.decode() for item in items] if kinds == {bytes} else items, TEXT)
+            return np.array(list(map(bytes.decode, items)) if kinds == {bytes} else items, TEXT)
         except UnicodeError:  # not UTF-8, or a lone surrogate
             return objects
     return objects

@@ -300,6 +300,21 @@ def test_the_deployment_names_no_machine() -> None:
     assert all("{{" in value for value in (deployment["parameters"]["target"], *deployment["parameters"]["sources"]))
 
 
+def test_the_command(sessions: Path, tmp_path: Path, cli: Any) -> None:
+    """`h5z events`: exit status, JSON, one line for what is wrong."""
+    (tmp_path / "layout.json").write_text(json.dumps({"entities": {"task": {"kind": "table", "path": "/tasks"}}}))
+    target = str(tmp_path / "out" / "{session_id}.zarr")
+    command = ["events", sessions / "good0.h5", sessions / "letter.h5", "--to", target, "--layout", tmp_path / "layout.json"]
+    done = cli(*command, "--workers", "1", "--json", timeout=300)
+    assert (done.returncode, json.loads(done.stdout)["counts"]) == (5, {"published": 1, "unchanged": 0, "quarantined": 1}), (
+        done.stderr
+    )
+    assert open_session(tmp_path / "out" / "good0.zarr").sizes["segment_id"] == 0
+    for words, status in ((["--layout", tmp_path / "none.json"], 2), (["--problems", "ignore"], 2)):
+        wrong = cli("events", sessions, "--to", target, *words)
+        assert (wrong.returncode, wrong.stderr.count("\n")) == (status, 1)
+
+
 def test_a_file_that_changes_is_not_half_one_and_half_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is tried again, as what may pass."""
     from h5z.events import files
