@@ -266,6 +266,47 @@ def _files_bar(shown: bool) -> Iterator[Any]:
 
 
 @app.command()
+def events(
+    sources: Annotated[list[str], typer.Argument(help="HDF5 files, a session each: files, folders, globs, URLs, or @listing.")],
+    to: Annotated[str, typer.Option("--to", help="Where each store goes: s3://bucket/prefix/{session_id}_events.zarr.")],
+    layout: Annotated[
+        str | None, typer.Option(help="JSON file: where in a file the rows are (h5z.events.SessionLayout).")
+    ] = None,
+    schema: Annotated[str | None, typer.Option(help="JSON file: what the rows are (h5z.events.Schema).")] = None,
+    problems: Annotated[str, typer.Option(help="Rows that break the schema: error, or report: kept and named.")] = "error",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace stores of sessions that have changed.")] = False,
+    workers: Annotated[int | None, typer.Option(help="Processes to spawn; the machine's cores by default.")] = None,
+    scheduler: Annotated[str | None, typer.Option(help="The address of a dask scheduler to use instead.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Publish the events of recorded sessions, a Zarr store each, as the Prefect flow."""
+    import flows
+
+    report = flows.publish(
+        sources,
+        to,
+        layout=_json_file("layout", layout),
+        schema=_json_file("schema", schema),
+        problems=problems,
+        overwrite=overwrite,
+        workers=workers,
+        scheduler=scheduler,
+    )
+    _print(report, as_json)
+    raise typer.Exit(report.exit_code)
+
+
+def _json_file(name: str, path: str | None) -> Any:
+    if path is None:
+        return None
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except (OSError, ValueError) as error:
+        raise PlanError(f"{name}: expected a JSON file, found {path} ({one_line(error)})") from None
+
+
+@app.command()
 def doctor(as_json: Json = False) -> None:
     """Say what is installed, and which HDF5 filters and stores can be read and written here."""
     from h5z.doctor import examine

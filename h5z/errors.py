@@ -42,6 +42,10 @@ class SourceChangedError(SourceError):
     """The source is no longer what was planned: it changed, or went away, while it was being read."""
 
 
+class RecordError(SourceError, ValueError):
+    """A row breaks its schema: skip its session, or have such rows kept and reported."""
+
+
 class TargetError(H5zError, OSError):
     """The target cannot be read or written: free it, or choose another."""
 

@@ -292,6 +292,10 @@ class Target:
             what = f"an unfinished migration by another version of h5z ({one_line(error)})"
             raise TargetExistsError(f"{self.name}: expected nothing, or this migration; found {what}") from None
 
+    def begun(self) -> Plan | None:
+        """The plan of an unfinished run of this target, or of its successor; None where there is none."""
+        return self.pending() or replace(self, prefix=NEW).pending()
+
     def done(self) -> dict[int, dict[str, Json]]:
         """What the tasks of an unfinished run recorded when they ended, by number."""
         keys = [key for key in self.listing(f"{MARK}/done/") if key.rpartition("/")[2].isdigit()]

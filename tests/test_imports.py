@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import h5z
+from h5z import events
 
 ROOT = Path(__file__).parents[1]
 # Each module may import those of the lines above its own, and of its own line.
@@ -26,6 +27,18 @@ LAYERS = (
     {"explore", "doctor"},
     {"cli"},
 )
+# The same within packages, which import modules of the lines up to `verify` and `convert`, and no other package.
+PACKAGES = {
+    "events": (
+        {"schema"},
+        {"values"},
+        {"identifiers", "problems", "layout", "records"},
+        {"tables", "places", "content"},
+        {"dataset", "readers", "publish"},
+        {"stored", "files"},
+        {"queries"},
+    ),
+}
 PURE = {
     "grid": {"h5py", "zarr", "dask"},
     "payload": {"h5py", "zarr", "dask"},
@@ -51,6 +64,19 @@ def test_every_module_has_a_layer() -> None:
     assert modules == set().union(*LAYERS)
 
 
+def test_packages_import_only_layers_below() -> None:
+    spine = set().union(*LAYERS[: next(i for i, line in enumerate(LAYERS) if "convert" in line) + 1])
+    for package, layers in PACKAGES.items():
+        modules = {path.stem for path in (ROOT / "h5z" / package).glob("*.py")} - {"__init__"}
+        assert modules == set().union(*layers)
+        rank = {module: level for level, modules in enumerate(layers) for module in modules}
+        for module, level in rank.items():
+            names = {name for name in imported(ROOT / "h5z" / package / f"{module}.py") if name.startswith("h5z.")}
+            inner = {name.split(".")[2] for name in names if name.startswith(f"h5z.{package}.")}
+            assert not {name for name in inner if rank[name] > level}, f"h5z/{package}/{module}.py"
+            assert {name.split(".")[1] for name in names} <= spine | {package}, f"h5z/{package}/{module}.py"
+
+
 def test_modules_import_only_layers_below() -> None:
     rank = {module: level for level, modules in enumerate(LAYERS) for module in modules}
     for module, level in rank.items():
@@ -69,8 +95,8 @@ def test_flows_import_public_names_only() -> None:
     private = {"h5z.errors", "h5z.credentials", "h5z.listing"}  # what listings say of files, which is no one's main concern
     for path in (ROOT / "flows").glob("*.py"):
         names = {name for name in imported(path) if name.startswith("h5z.")}
-        public = {f"h5z.{name}" for name in h5z.__all__}
-        assert all(name in public or name.startswith(tuple(private)) for name in names), path.name
+        public = {f"h5z.{name}" for name in h5z.__all__} | {f"h5z.events.{name}" for name in events.__all__}
+        assert all(name in public or name == "h5z.events" or name.startswith(tuple(private)) for name in names), path.name
 
 
 def test_importing_h5z_loads_nothing_slow() -> None:

@@ -11,6 +11,7 @@ FULL_NBYTES = 512 * 2**20  # the size that the cases are named for: 512³ float3
 BLOCK = (16, 128, 128)
 DATASET = "data"  # the cube's name in source and target
 SMALL_DATASETS, FILES, DATASETS_IN_A_FILE = 5000, 1000, 10
+SEGMENTS = 1_000_000
 ARRAY_PEERS = ("h5z", "dask", "xarray", "loop", "gdal", "floor", "cp", "start")
 
 
@@ -82,6 +83,11 @@ class Case:
         """
         return {"files": self.files * DATASETS_IN_A_FILE, "small": self._scaled(SMALL_DATASETS)}.get(self.kind, 1)
 
+    @property
+    def segments(self) -> int:
+        """Segments of a session's tables."""
+        return self._scaled(SEGMENTS)
+
     def _scaled(self, full: int) -> int:
         return max(4, full * self.size_nbytes // FULL_NBYTES)
 
@@ -133,5 +139,12 @@ CASES = (
         "files",
         contenders=("h5z", "small_loop", "start"),
         baseline="small_loop",
+    ),
+    Case(
+        "events",
+        "tables of 1,000,000 segments, 40,000 elements, 1,000 tasks → one xarray Dataset in Zarr",
+        "events",
+        contenders=("h5z", "rows", "start"),
+        baseline="rows",
     ),
 )

@@ -16,6 +16,7 @@ from pathlib import Path
 from shutil import which
 from typing import TYPE_CHECKING, Any, cast
 
+from . import events
 from .cases import DATASET, Case
 
 if TYPE_CHECKING:
@@ -96,6 +97,9 @@ def block(case: Case) -> tuple[int, ...]:
 
 def run_h5z(case: Case, source: Path, target: Path) -> None:
     """h5z, threads, in the case's memory; a folder file by file."""
+    if case.kind == "events":
+        events.run_h5z(source, target)
+        return
     import h5z
 
     convert: Callable[..., object] = h5z.convert
@@ -181,6 +185,11 @@ def run_small_loop(case: Case, source: Path, target: Path) -> None:
             file.visititems(partial(visit, zarr.open_group(output, mode="w")))
 
 
+def run_rows(case: Case, source: Path, target: Path) -> None:
+    """h5py to dicts to numpy to xarray."""
+    events.run_plain(source, target)
+
+
 def run_floor(case: Case, source: Path, target: Path) -> float:
     """CPU time of decoding the source's and encoding the target's chunks, over the cores."""
     from .floor import codec_seconds
@@ -214,6 +223,7 @@ CONTENDERS = {
     "xarray": Contender("xarray → to_zarr", run_xarray, needs=("h5netcdf",)),
     "loop": Contender("h5py → zarr loop", run_loop),
     "small_loop": Contender("h5py → zarr loop", run_small_loop),
+    "rows": Contender("h5py → dicts → xarray", run_rows),
     "gdal": Contender("gdalmdimtranslate", command=gdal_command, needs=("gdalmdimtranslate",)),
     "floor": Contender("codec floor, CPU ÷ cores", run_floor, needs=("isal",), output="nothing"),
     "cp": Contender("cp", command=cp_command, needs=("cp",), output="bytes"),

@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from . import events
 from .cases import BLOCK, DATASET, DATASETS_IN_A_FILE, Case
 
 ATTRIBUTES: dict[str, Any] = {"units": "K", "long_name": "air temperature", "valid_range": np.array([180.0, 340.0])}
@@ -85,12 +86,18 @@ def make_files(case: Case, path: Path) -> None:
             _small(file, DATASETS_IN_A_FILE, seed=number)
 
 
+def make_events(case: Case, path: Path) -> None:
+    """A session's tables."""
+    events.make_session(case.segments, path)
+
+
 MAKERS: dict[str, Callable[[Case, Path], None]] = {
     "gzip": make_gzip,
     "contiguous": make_contiguous,
     "slices": make_slices,
     "small": make_small,
     "files": make_files,
+    "events": make_events,
 }
 
 

@@ -37,3 +37,10 @@ def test_a_wrong_output_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (result,) = outcome.results
     assert result.error
     assert not result.samples
+
+
+def test_events_end_to_end(tmp_path: Path) -> None:
+    """Both ways write what the tables hold."""
+    assert main(["--cases", "events", "--rounds", "1", "--size", "1MiB", "--out", str(tmp_path)]) == 0
+    (record,) = json.loads((tmp_path / "benchmarks.json").read_text())["cases"]
+    assert all(result["samples"] for result in record["results"])

@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 import zarr
 
+from . import events
 from .cases import DATASET, Case
 from .contenders import CONTENDERS
 
@@ -36,6 +37,8 @@ def check(case: Case, name: str, source: Path, target: Path) -> None:
         _expect(filecmp.cmp(source, target, shallow=False), f"{target} is not a copy")
     elif output == "zarr" and case.chunks:
         _check_array(case, name, source, zarr.open_group(target, mode="r")[DATASET])
+    elif output == "zarr" and case.kind == "events":
+        _expect(not (wrong := events.differences(source, target)), f"these differ: {', '.join(wrong)}")
     elif output == "zarr":
         _check_small(source, target)
 
