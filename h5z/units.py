@@ -12,6 +12,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 import zarr
 from isal import isal_zlib
+from numcodecs.vlen import VLenBytes, VLenUTF8
 from zarr.storage import StorePath
 
 from h5z.codecs import encoder
@@ -146,7 +147,11 @@ class TargetArray:
     @cached_property
     def _encode(self) -> Any:
         """What encodes a unit without zarr's own pipeline, where codecs alone do it."""
-        return None if self.plan.shards or self.plan.is_text else encoder(self.plan.codecs)
+        compress = None if self.plan.shards else encoder(self.plan.codecs)
+        if compress is None or not self.plan.is_text:
+            return compress
+        pack = (VLenUTF8() if self.plan.dtype == "string" else VLenBytes()).encode
+        return lambda values: compress(pack(values.reshape(-1)))
 
     def _whole(self, values: Any) -> Any:
         """A unit's values in a whole chunk, contiguous; past the array's end it holds fill values."""
