@@ -14,7 +14,8 @@ import numpy as np
 from h5z.errors import PlanError
 from h5z.nodes import Json
 from h5z.objects.elements import Stored, dtype_of, stored_as
-from h5z.objects.tags import time_of, untag
+from h5z.objects.tags import untag
+from h5z.objects.times import time_of
 
 
 @dataclass
@@ -29,8 +30,8 @@ class Found:
         Of an array: reads all of it.
     lazy : callable, optional
         Of an array: makes a dask array of it.
-    members : dict
-        Of a group: its members' objects, by name, as they are decoded.
+    members, keys, below : dict
+        Of a group: its members' objects, keys and attributes, by name, as they are decoded.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Found:
     lazy: Callable[[], Any] | None = None
     members: dict[str, Any] = field(default_factory=dict)
     keys: dict[str, Any] = field(default_factory=dict)
+    below: dict[str, dict[str, Json]] = field(default_factory=dict)
 
     @property
     def kind(self) -> str:
@@ -89,11 +91,6 @@ def _item(found: Found) -> Any:
     return _all(found)[()]
 
 
-def _values(found: Found, dtype: str) -> Any:
-    """What `Stored.put` stored, in its own dtype."""
-    return _stored(found).get(_all(found), dtype_of(found.mark.get("dtype", dtype)))
-
-
 def _stored(found: Found) -> Stored:
     described = found.mark.get("dtype")
     if described is None:
@@ -110,11 +107,22 @@ def _stored(found: Found) -> Stored:
     return found_form
 
 
-def _ndarray(found: Found) -> Any:
+def array_of(found: Found) -> Any:
+    """An array in its own dtype."""
     values = _all(found)
     if "dtype" in found.mark:
         values = _stored(found).get(values, dtype_of(found.mark["dtype"]))
-    return _of_class(found.mark, _owned(values))
+    return _owned(values)
+
+
+def _ndarray(found: Found) -> Any:
+    return _of_class(found.mark, array_of(found))
+
+
+def _column(found: Found) -> Any:
+    from h5z.objects.frames import Half
+
+    return Half(array_of(found), found.mark)
 
 
 def _owned(values: Any) -> Any:
@@ -254,6 +262,11 @@ _LEAVES: dict[str, Callable[[Found], Any]] = {
     "date": _time,
     "time": _time,
     "timedelta": _timedelta,
+    "column": _column,
+    "Timestamp": _labelled,
+    "Timedelta": _labelled,
+    "NaT": _labelled,
+    "NA": _labelled,
     "masked constant": lambda found: np.ma.masked,
 }
 _BRANCHES: dict[str, Callable[[Found], Any]] = {
@@ -266,7 +279,6 @@ _BRANCHES: dict[str, Callable[[Found], Any]] = {
     "DataFrame": _labelled,
     "Series": _labelled,
     "Index": _labelled,
-    "column": _labelled,
     "Dataset": _labelled,
     "DataArray": _labelled,
 }

@@ -1,7 +1,7 @@
 """numpy's data types <-> JSON, exactly, and the Zarr data type that carries each.
 
-What Zarr has a word for is stored as it is; text of fixed length as Zarr's strings; what only numpy has (extended precision, types of no
-bytes, text with lone surrogates) as numbers along a further axis; structures that Zarr cannot hold as one array a member.
+What Zarr has a word for is stored as it is; text of fixed length as Zarr's strings; what only numpy has (extended precision,
+types of no bytes, text with lone surrogates) as numbers along a further axis; other structures as one array a member.
 """
 
 from __future__ import annotations
@@ -221,4 +221,3 @@ def _as_text(values: Any) -> Any:
     if values.dtype.kind == "U" and not _all_characters(values):
         raise PlanError("expected text that UTF-8 can hold, found lone surrogates")
     return values.astype(object)
-

@@ -17,7 +17,8 @@ from h5z.nodes import Json
 from h5z.objects.elements import Stored, describe_dtype, stored_as
 from h5z.objects.keys import key_mark, name_of
 from h5z.objects.nodes import Branch, Leaf, Node, array_leaf, number_leaf, text_leaf
-from h5z.objects.tags import article, time_fields, untag
+from h5z.objects.tags import untag
+from h5z.objects.times import article, time_fields
 
 _LONGEST_TEXT = 1 << 28  # characters; beyond it, a Zarr string's 32-bit length might not do
 _DEEPEST_LIST = 16
@@ -167,7 +168,7 @@ _TEXTS = Stored("text", "string")
 
 def _ints(items: Any) -> Any:
     low, high = min(items), max(items)
-    return np.array(items, np.int64) if -(1 << 63) <= low and high < 1 << 63 else None
+    return np.array(items, np.int64) if low >= -(1 << 63) and high < 1 << 63 else None
 
 
 def _texts(items: Any) -> Any:
@@ -233,7 +234,7 @@ def _array(value: Any) -> Node:
     kind = type(value)
     if kind is np.ma.MaskedArray:
         mark: dict[str, Json] = {"type": "masked", "hard": bool(value.hardmask)}
-        mask = [] if value.mask is np.ma.nomask else [("mask", {}, np.asarray(value.mask))]
+        mask: list[Any] = [] if value.mask is np.ma.nomask else [("mask", {}, np.asarray(value.mask))]
         return Branch(mark, [("data", {}, value.data), *mask, ("fill_value", {}, np.asarray(value.fill_value, value.dtype))])
     if value is np.ma.masked:
         return Leaf(np.zeros(0, np.bool_), Stored("plain", np.dtype(bool)), {"type": "masked constant"})

@@ -7,7 +7,7 @@ import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +125,9 @@ def _refuse_others(place: Path, *, zarr_too: bool = True) -> None:
         if (place / ".h5z" / "plan.json").exists():
             raise TargetExistsError(f"{place}: expected nothing, found an unfinished migration")
         if not is_old and set(entries) - {".h5z"}:
-            raise TargetExistsError(f"{place}: expected nothing, or a Zarr hierarchy; found other data, which is never overwritten")
+            raise TargetExistsError(
+                f"{place}: expected nothing, or a Zarr hierarchy; found other data, which is never overwritten"
+            )
     elif os.path.lexists(place):
         raise TargetExistsError(f"{place}: expected nothing, or a folder; found a file")
 
@@ -225,10 +227,8 @@ def _exclusive(folder: Path) -> Iterator[None]:
         yield
         return
     try:
-        try:
+        with suppress(OSError):  # a file system without locks
             fcntl.flock(lock, fcntl.LOCK_EX)
-        except OSError:  # a file system without locks
-            pass
         yield
     finally:
         os.close(lock)

@@ -1,7 +1,7 @@
 """Keys of dicts <-> names of Zarr nodes, one to one, whatever else a group holds.
 
-A text that every store can hold and that has no ``%`` is its own name. Any other text is percent-encoded, ``%`` included; a key that
-is no text is its own text followed by ``%`` and its type. A name that is not the key itself is explained by the node's ``h5z`` mark.
+A text that every store can hold and that has no ``%`` is its own name. Any other text is percent-encoded, ``%`` included; a
+key that is no text is its own text followed by ``%`` and its type. The node's ``h5z`` mark explains a name that is not the key.
 """
 
 from __future__ import annotations

@@ -146,8 +146,9 @@ def _read(target: Target, place: str, witnesses: dict[str, dict[str, Json] | Non
             group = founds[path.rpartition("/")[0]]
             group.members[node.name] = value
             group.keys[node.name] = node.key
+            group.below[node.name] = node.attributes
         node.members.clear()
-    return value
+    return value.alone() if hasattr(value, "alone") else value
 
 
 def _found(target: Target, place: str, seen: dict[str, Json], saved: str, witness: dict[str, Json] | None) -> Found:

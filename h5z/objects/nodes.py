@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from h5z.nodes import Json
 from h5z.objects.elements import Stored, describe_dtype, implied
-from h5z.objects.tags import is_plain, plain_json, tag
+from h5z.objects.tags import is_plain, plain_json, tag, untag
 
 MARK = "object"  # under a node's attribute ``h5z``
 
@@ -68,10 +69,10 @@ def array_leaf(
     *,
     dims: tuple[str, ...] | None = None,
     attributes: dict[str, Json] | None = None,
-    **mark: Json,
+    mark: dict[str, Json] | None = None,
 ) -> Leaf:
     """The leaf of an array, its exact dtype in the mark where the Zarr array alone does not say it."""
-    full: dict[str, Json] = {"type": kind, **mark}
+    full: dict[str, Json] = {"type": kind, **(mark or {})}
     if stored.form != "plain" or not implied(values.dtype):
         full["dtype"] = describe_dtype(values.dtype)
         full["form"] = stored.form
@@ -101,3 +102,13 @@ def attributes_of(given: dict[Any, Any], reserved: tuple[str, ...] = ()) -> tupl
     exact = len(seen) == len(given) and all(map(is_plain, given.values())) and is_plain(list(given))
     return seen, {} if exact else {"attributes": [[tag(key), tag(value)] for key, value in given.items()]}
 
+
+def attributes_in(mark: Mapping[str, Json], seen: Mapping[str, Json]) -> dict[Any, Any]:
+    """The attributes that `attributes_of` split.
+
+    >>> attributes_in({}, {"units": "m", "h5z": {}}), attributes_in({"attributes": [["a", {"type": "tuple", "items": []}]]}, {})
+    ({'units': 'm'}, {'a': ()})
+    """
+    if "attributes" in mark:
+        return {untag(key): untag(value) for key, value in mark["attributes"]}
+    return {key: value for key, value in seen.items() if key != "h5z"}

@@ -39,9 +39,7 @@ def zarr_array(target: Target, place: str, seen: dict[str, Json]) -> zarr.Array[
 
 
 def _read_small(target: Target, place: str, seen: dict[str, Json]) -> Any:
-    """An array of one chunk, without codecs, as `save` stores single values: past zarr's machinery, which takes longest for the
-    smallest; None for any other.
-    """
+    """An array of one chunk without codecs, as `save` stores single values, past zarr's machinery; None for any other."""
     shape, kind = seen["shape"], seen["data_type"]
     if not isinstance(kind, str) or seen["chunk_grid"]["configuration"]["chunk_shape"] != shape or len(seen["codecs"]) != 1:
         return None
@@ -55,7 +53,7 @@ def _read_small(target: Target, place: str, seen: dict[str, Json]) -> Any:
     if is_text:
         texts = np.full(math.prod(shape), "", object) if raw is None else VLenUTF8().decode(raw)
         return texts.reshape(shape)
-    order = ">" if (codec.get("configuration") or {}).get("endian") == "big" else "<"
+    order: Any = ">" if (codec.get("configuration") or {}).get("endian") == "big" else "<"
     dtype = np.dtype(kind).newbyteorder(order)
     values = np.zeros(shape, dtype) if raw is None else np.frombuffer(bytearray(raw), dtype).reshape(shape)
     return values.astype(dtype.newbyteorder("="), copy=False)

@@ -1,7 +1,7 @@
 """Putting an object in its place in a store that can rename nothing: its own metadata document is written last.
 
-Where another object was, the new one first lies complete under ``.h5z/save/``, with a note of where it belongs; then it is copied.
-Until its document is there again, other tools find nothing at the place, and `load` reads the complete copy.
+Where another object was, the new one first lies complete under ``.h5z/save/``, with a note of where it belongs; then it is
+copied. Until its document is there again, other tools find nothing at the place, and `load` reads the complete copy.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def save_remotely(
     for save in (own, *earlier):
         target.delete([f"{save}/commit"])
         target.clear(f"{save}/")
-    for group in ({""} if consolidate and names else stale if consolidate is None else ()):
+    for group in {""} if consolidate and names else stale if consolidate is None else ():
         _consolidate(target, group)
 
 

@@ -138,7 +138,7 @@ def exchange(a: Path, b: Path) -> bool:
 
 
 def settle(folder: Path, destination: Path) -> bool:
-    """Whether something is at a place, once a swap in two steps that concerns it has ended, or been ended here for a killed save."""
+    """Whether something is at a place, once a swap in two steps that concerns it has ended, or is ended for a killed save."""
     until = time.monotonic() + _PATIENCE
     while not os.path.lexists(destination):
         base = base_of(folder)

@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -124,7 +124,7 @@ def _codecs(wanted: Any, array: ArrayPlan) -> Chain:
 
 def _cut(path: str, leaf: Leaf, policy: Policy, itemsize: int) -> tuple[Shape, Shape | None]:
     """Chunks, and shards where the policy wants them."""
-    out: list[Shape | None] = []
+    out: list[Any] = []
     for name in ("chunks", "shards"):
         wanted = policy.pick(name, path)
         if isinstance(wanted, tuple) and len(wanted) != leaf.values.ndim:
@@ -242,7 +242,7 @@ def _store(target: Target, arrays: Sequence[tuple[ArrayPlan, Leaf]], scheduler: 
         sources.append(values)
         sinks.append(Sink(TargetArray(target, replace(plan, attributes={}), 3), leaf.stored))
     keywords = {} if scheduler is None else {"scheduler": scheduler}
-    da.store(sources, sinks, lock=False, **keywords)
+    da.store(sources, cast(Any, sinks), lock=False, **keywords)
 
 
 def _aligned(blocks: tuple[tuple[int, ...], ...], unit: Shape) -> bool:
