@@ -126,6 +126,9 @@ def _column(found: Found) -> Any:
 
 
 def _owned(values: Any) -> Any:
+    """The same values, writeable, in a dtype that prints as numpy's own."""
+    if values.dtype.kind in "iufcmM" and values.dtype.isnative and values.dtype.byteorder != "=":
+        values = values.view(np.dtype(values.dtype.str))
     return values if values.flags.writeable else values.copy()
 
 
@@ -232,7 +235,8 @@ def _masked(found: Found) -> Any:
     members = found.members
     mask = members.get("mask", np.ma.nomask)
     made: Any = np.ma.MaskedArray(members["data"], mask=mask, hard_mask=found.mark.get("hard", False))
-    made.fill_value = members["fill_value"]
+    if "fill_value" in members:
+        made.fill_value = members["fill_value"]
     return made
 
 

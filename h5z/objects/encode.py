@@ -235,7 +235,10 @@ def _array(value: Any) -> Node:
     if kind is np.ma.MaskedArray:
         mark: dict[str, Json] = {"type": "masked", "hard": bool(value.hardmask)}
         mask: list[Any] = [] if value.mask is np.ma.nomask else [("mask", {}, np.asarray(value.mask))]
-        return Branch(mark, [("data", {}, value.data), *mask, ("fill_value", {}, np.asarray(value.fill_value, value.dtype))])
+        fill = np.asarray(value.fill_value)
+        usual = np.asarray(np.ma.default_fill_value(value))
+        own: list[Any] = [] if fill.tobytes() == usual.tobytes() else [("fill_value", {}, fill)]
+        return Branch(mark, [("data", {}, value.data), *mask, *own])
     if value is np.ma.masked:
         return Leaf(np.zeros(0, np.bool_), Stored("plain", np.dtype(bool)), {"type": "masked constant"})
     if kind in (np.recarray, np.matrix):

@@ -30,7 +30,8 @@ def read_array(target: Target, place: str, seen: dict[str, Json]) -> Any:
     if direct is not None:
         return direct
     with reaching(f"{target.name}/{place}"):
-        return np.asarray(zarr_array(target, place, seen)[...])
+        array = zarr_array(target, place, seen)
+        return np.asarray(array[...], dtype=array.dtype)  # a single element comes as a scalar, which says less than the dtype
 
 
 def zarr_array(target: Target, place: str, seen: dict[str, Json]) -> zarr.Array[Any]:
@@ -53,10 +54,10 @@ def _read_small(target: Target, place: str, seen: dict[str, Json]) -> Any:
     if is_text:
         texts = np.full(math.prod(shape), "", object) if raw is None else VLenUTF8().decode(raw)
         return texts.reshape(shape)
-    order: Any = ">" if (codec.get("configuration") or {}).get("endian") == "big" else "<"
-    dtype = np.dtype(kind).newbyteorder(order)
+    order = ">" if (codec.get("configuration") or {}).get("endian") == "big" else "<"
+    dtype = np.dtype(order + np.dtype(kind).str[1:])
     values = np.zeros(shape, dtype) if raw is None else np.frombuffer(bytearray(raw), dtype).reshape(shape)
-    return values.astype(dtype.newbyteorder("="), copy=False)
+    return values.astype(np.dtype(kind), copy=False)
 
 
 @dataclass(frozen=True)
