@@ -13,7 +13,7 @@ import numpy as np
 
 from h5z.errors import PlanError
 from h5z.nodes import Json
-from h5z.objects.elements import Stored, dtype_of, stored_as
+from h5z.objects.elements import Stored, dtype_of, owned, stored_as
 from h5z.objects.tags import untag
 from h5z.objects.times import time_of
 
@@ -112,7 +112,7 @@ def array_of(found: Found) -> Any:
     values = _all(found)
     if "dtype" in found.mark:
         values = _stored(found).get(values, dtype_of(found.mark["dtype"]))
-    return _owned(values)
+    return owned(values)
 
 
 def _ndarray(found: Found) -> Any:
@@ -123,13 +123,6 @@ def _column(found: Found) -> Any:
     from h5z.objects.frames import Half
 
     return Half(array_of(found), found.mark)
-
-
-def _owned(values: Any) -> Any:
-    """The same values, writeable, in a dtype that prints as numpy's own."""
-    if values.dtype.kind in "iufcmM" and values.dtype.isnative and values.dtype.byteorder != "=":
-        values = values.view(np.dtype(values.dtype.str))
-    return values if values.flags.writeable else values.copy()
 
 
 def _of_class(mark: Mapping[str, Json], values: Any) -> Any:
@@ -183,7 +176,7 @@ def _timedelta(found: Found) -> dt.timedelta:
 def _plain(found: Found) -> Any:
     """An array that `save` did not write: itself; a single element where it has no dimensions."""
     values = _all(found)
-    return _owned(values) if values.ndim else values[()]
+    return owned(values) if values.ndim else values[()]
 
 
 def _dask(found: Found) -> Any:

@@ -223,3 +223,10 @@ def _as_text(values: Any) -> Any:
     if values.dtype.kind == "U" and not _all_characters(values):
         raise PlanError("expected text that UTF-8 can hold, found lone surrogates")
     return values.astype(object)
+
+
+def owned(values: Any) -> Any:
+    """The same values, writeable, in a dtype that prints as numpy's own."""
+    if values.dtype.kind in "iufcmM" and values.dtype.isnative and values.dtype.byteorder != "=":
+        values = values.view(np.dtype(values.dtype.str))
+    return values if values.flags.writeable else values.copy()

@@ -16,7 +16,7 @@ from h5z.errors import PlanError, TargetError, TargetExistsError, one_line
 from h5z.nodes import Json
 from h5z.objects.keys import key_mark, name_of
 from h5z.objects.nodes import MARK
-from h5z.objects.stage import staging, swap
+from h5z.objects.stage import base_of, listed, staging, swap
 from h5z.objects.write import Documents, consolidated
 
 _ATTEMPTS = 100
@@ -188,7 +188,7 @@ def _consolidating(folder: Path, names: Sequence[str], stage: Path, wanted: bool
             _replace(place, plain, stage)
         yield
         for place in {folder} if wanted and names else stale if wanted is None else ():
-            _replace(place, with_copies(dict(documents_below(place))), stage)
+            _replace(place, with_copies(dict(documents_below(folder, str(place.relative_to(folder))))), stage)
 
 
 def with_copies(documents: Documents) -> dict[str, Json]:
@@ -197,9 +197,13 @@ def with_copies(documents: Documents) -> dict[str, Json]:
     return consolidated(documents[""], inner)
 
 
-def documents_below(place: Path) -> Iterator[tuple[str, dict[str, Json]]]:
-    """Every node's document at and below a place, by its path from there, parents before children; chunks are not listed."""
-    waiting = [("", place)]
+def documents_below(folder: Path, place: str = "") -> Iterator[tuple[str, dict[str, Json]]]:
+    """Every node's document at and below a place in a store, by its path from there, parents before children.
+
+    Chunks are not listed.
+    """
+    base = base_of(Path(os.path.realpath(folder)))
+    waiting = [("", folder / place)]
     while waiting:
         path, here = waiting.pop()
         found = document(here)
@@ -207,8 +211,7 @@ def documents_below(place: Path) -> Iterator[tuple[str, dict[str, Json]]]:
             continue
         yield path, found
         if found.get("node_type") == "group":
-            with os.scandir(here) as entries:
-                below = sorted((entry.name for entry in entries if entry.is_dir() and entry.name != ".h5z"), reverse=True)
+            below = sorted(set(listed(here, base)) - {".h5z"}, reverse=True)
             waiting += [(f"{path}/{name}".lstrip("/"), here / name) for name in below]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,12 @@ from h5z.objects.decode import Found, decode
 from h5z.objects.folder import document, documents_below, mark_of
 from h5z.objects.keys import name_of, parts_of
 from h5z.objects.read import Blocks, read_array, read_old
-from h5z.objects.remote import complete_copy, remote_document, remote_documents
-from h5z.objects.stage import settle
+from h5z.objects.remote import complete_copy, get_documents, remote_document, remote_documents
+from h5z.objects.stage import base_of, settle
+from h5z.objects.write import Documents
 from h5z.target import Target
 
-_ATTEMPTS = 5
+_ATTEMPTS, _PAUSE = 10, 0.01
 _SHOWN = 20
 
 
@@ -57,32 +59,46 @@ def load(
     """
     target = Target.of(where, storage_options)
     keys = parts_of(key)
-    for _ in range(_ATTEMPTS):
-        witnesses: dict[str, dict[str, Json] | None] = {}
+    for attempt in range(_ATTEMPTS):
+        seen: Documents = {}
         failure: Exception | None = None
         value: Any = None
         try:
-            place = _resolve(target, keys, witnesses)
-            value = read_old(target, keys) if place is None else _read(target, place, witnesses, allow_pickle)
+            place = _resolve(target, keys)
+            value = read_old(target, keys) if place is None else _read(target, place, seen, allow_pickle)
         except (H5zError, OSError) as error:
             failure = error
-        if all(_document(target, place) == found for place, found in witnesses.items()):
+        if _unchanged(target, seen):
             if failure is not None:
                 raise failure
             return value
+        time.sleep(_PAUSE * attempt)
     raise TransientError(f"{target.name}: other saves kept replacing {'/'.join(map(str, keys)) or 'it'} while it was read")
+
+
+def _unchanged(target: Target, seen: Documents) -> bool:
+    """Whether everything read is still what it was: each save marks each of its nodes with a number of its own."""
+    if target.path is not None:
+        return all(document(target.path / place) == found for place, found in seen.items())
+    found = get_documents(target, list(seen))
+    return all(found.get(place) == document for place, document in seen.items())
 
 
 def _document(target: Target, place: str) -> dict[str, Json] | None:
     return remote_document(target, place) if target.path is None else document(target.path / place)
 
 
-def _documents(target: Target, place: str) -> Iterator[tuple[str, dict[str, Json]]]:
-    yield from remote_documents(target, place) if target.path is None else documents_below(target.path / place)
+def _documents(target: Target, place: str) -> Iterator[tuple[str, str, dict[str, Json]]]:
+    """Every node at and below a place: its path from there, where it lies, its document; parents before children."""
+    if target.path is None:
+        yield from remote_documents(target, place)
+    else:
+        for path, found in documents_below(target.path, place):
+            yield path, f"{place}/{path}".strip("/"), found
 
 
-def _resolve(target: Target, keys: Sequence[Any], witnesses: dict[str, dict[str, Json] | None]) -> str | None:
-    """Where a key lies; None in a hierarchy of an older format. Documents that tell one save from another are remembered."""
+def _resolve(target: Target, keys: Sequence[Any]) -> str | None:
+    """Where a key lies; None in a hierarchy of an older format."""
     place = ""
     for i in range(len(keys) + 1):
         names = _names(keys[i - 1]) if i else [""]
@@ -94,9 +110,6 @@ def _resolve(target: Target, keys: Sequence[Any], witnesses: dict[str, dict[str,
         if found is None:
             raise _missing(target, place, keys[:i])
         place = found
-        seen = _document(target, place)
-        if seen is not None and "save" in mark_of(seen):
-            witnesses[place] = seen
     return place
 
 
@@ -111,8 +124,8 @@ def _being_put(target: Target, place: str) -> str | None:
     if target.path is None:
         copy = complete_copy(target, place)
         return copy if copy is not None and _document(target, copy) is not None else None
-    folder = Path(os.path.realpath(target.path))
-    return place if settle(folder, folder / place) and _document(target, place) is not None else None
+    settle(base_of(Path(os.path.realpath(target.path))))
+    return place if _document(target, place) is not None else None
 
 
 def _missing(target: Target, place: str, keys: Sequence[Any]) -> H5zError:
@@ -126,19 +139,12 @@ def _missing(target: Target, place: str, keys: Sequence[Any]) -> H5zError:
     return MissingKeyError(f"{target.name}: expected the key {asked}, found {shown or 'no such node'}")
 
 
-def _read(target: Target, place: str, witnesses: dict[str, dict[str, Json] | None], allow_pickle: bool) -> Any:
-    """Read and decode what lies at a place, members before their groups."""
+def _read(target: Target, place: str, seen: Documents, allow_pickle: bool) -> Any:
+    """Read and decode what lies at a place, members before their groups; every document read goes into `seen`."""
     founds: dict[str, Found] = {}
-    saved: dict[str, str] = {}
-    above = max((path for path in witnesses if not path or f"{place}/".startswith(f"{path}/")), key=len, default=place)
-    for path, seen in _documents(target, place):
-        here = f"{place}/{path}".strip("/")
-        if "save" in mark_of(seen):
-            witnesses[here] = seen
-            saved[path] = here
-        else:
-            saved[path] = saved.get(path.rpartition("/")[0], above) if path else above
-        founds[path] = _found(target, here, seen, saved[path], witnesses.get(saved[path]))
+    for path, here, found in _documents(target, place):
+        seen[here] = found
+        founds[path] = _found(target, path, here, found)
     value: Any = None
     for path, node in reversed(founds.items()):
         value = _decoded(f"{target.name}/{place}".rstrip("/") + f"/{path}".rstrip("/"), node, allow_pickle)
@@ -151,14 +157,11 @@ def _read(target: Target, place: str, witnesses: dict[str, dict[str, Json] | Non
     return value.alone() if hasattr(value, "alone") else value
 
 
-def _found(target: Target, place: str, seen: dict[str, Json], saved: str, witness: dict[str, Json] | None) -> Found:
-    name = place.rpartition("/")[2]
-    found = Found(name, mark_of(seen), seen.get("attributes") or {})
-    if seen.get("node_type") != "array":
-        return found
-    blocks = Blocks(target, place, seen, saved, witness)
-    found.read = lambda: read_array(target, place, seen)
-    found.lazy = blocks.lazy
+def _found(target: Target, path: str, place: str, document: dict[str, Json]) -> Found:
+    found = Found(path.rpartition("/")[2], mark_of(document), document.get("attributes") or {})
+    if document.get("node_type") == "array":
+        found.read = lambda: read_array(target, place, document)
+        found.lazy = Blocks(target, place, document).lazy
     return found
 
 

@@ -15,6 +15,7 @@ from zarr.storage import StorePath
 
 from h5z.errors import MissingKeyError, TargetError, one_line
 from h5z.nodes import Json
+from h5z.objects.elements import owned
 from h5z.objects.folder import document
 from h5z.objects.remote import remote_document
 from h5z.target import Target, reaching
@@ -62,19 +63,11 @@ def _read_small(target: Target, place: str, seen: dict[str, Json]) -> Any:
 
 @dataclass(frozen=True)
 class Blocks:
-    """An array of a store, read by regions as long as the save that wrote it has not been replaced; picklable.
-
-    Attributes
-    ----------
-    saved, witness :
-        The place of the node whose save wrote the array, and its document then.
-    """
+    """An array of a store, read by regions as long as what another save would put in its place has not come; picklable."""
 
     target: Target
     place: str
     seen: dict[str, Json]
-    saved: str
-    witness: dict[str, Json] | None
 
     @cached_property
     def array(self) -> zarr.Array[Any]:
@@ -83,8 +76,7 @@ class Blocks:
 
     def __getstate__(self) -> dict[str, Any]:
         """The fields alone."""
-        names = ("target", "place", "seen", "saved", "witness")
-        return {name: getattr(self, name) for name in names}
+        return {"target": self.target, "place": self.place, "seen": self.seen}
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -110,14 +102,11 @@ class Blocks:
             If what was loaded has been replaced since.
         """
         with reaching(f"{self.target.name}/{self.place}"):
-            values = np.asarray(self.array[region])
-        if self.witness is not None and self._document() != self.witness:
-            raise TargetError(f"{self.target.name}/{self.place}: has been replaced since it was loaded")
-        return values
-
-    def _document(self) -> dict[str, Json] | None:
+            values = np.asarray(self.array[region], dtype=self.array.dtype)
         path = self.target.path
-        return remote_document(self.target, self.saved) if path is None else document(path / self.saved)
+        if (remote_document(self.target, self.place) if path is None else document(path / self.place)) != self.seen:
+            raise TargetError(f"{self.target.name}/{self.place}: has been replaced since it was loaded")
+        return owned(values)
 
     def lazy(self) -> Any:
         """The array as a dask array of its write units; nothing is read."""
@@ -128,6 +117,12 @@ class Blocks:
         return da.from_array(self, chunks=tuple(unit), asarray=False, inline_array=True, meta=meta)
 
 
+def _plain(array: zarr.Array[Any]) -> Any:
+    """All of an array; a single element where it has no dimensions."""
+    values = array[...]
+    return owned(np.asarray(values)) if array.ndim else np.asarray(values, dtype=array.dtype)[()]
+
+
 def read_old(target: Target, keys: Sequence[Any]) -> Any:
     """What a key names in a hierarchy of Zarr format 2: groups as dicts, arrays as numpy arrays, their elements where single."""
     path = "/".join(map(str, keys))
@@ -135,13 +130,13 @@ def read_old(target: Target, keys: Sequence[Any]) -> Any:
         try:
             root = zarr.open(target.store, path=path, mode="r")
             if isinstance(root, zarr.Array):
-                return root[()]
+                return _plain(root)
             members = sorted(root.members(max_depth=None))
         except (KeyError, zarr.errors.NodeNotFoundError) as error:
             raise MissingKeyError(f"{target.name}: expected the key {path}, found none ({one_line(error)})") from None
         made: dict[str, Any] = {"": {}}
         for name, member in members:
             above, _, own = name.rpartition("/")
-            made[name] = member[()] if isinstance(member, zarr.Array) else {}
+            made[name] = _plain(member) if isinstance(member, zarr.Array) else {}
             made[above][own] = made[name]
         return made[""]

@@ -6,12 +6,15 @@ copied. Until its document is there again, other tools find nothing at the place
 
 from __future__ import annotations
 
+import asyncio
 import json
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, cast
 
 from zarr.abc.store import Store
+from zarr.buffer import default_buffer_prototype
+from zarr.core.sync import sync
 
 from h5z.documents import dump
 from h5z.errors import TargetError, TargetExistsError
@@ -19,7 +22,7 @@ from h5z.nodes import Json
 from h5z.objects.folder import check_parent, group_document, mark_of, with_copies
 from h5z.objects.keys import name_of
 from h5z.objects.write import Documents
-from h5z.target import Target
+from h5z.target import Target, reaching
 
 _SAVES = ".h5z/save/"
 _WINDOW = 64  # objects held while copying
@@ -64,7 +67,8 @@ def save_remotely(
         _swap(target, f"{own}/node", place)
     for save in (own, *earlier):
         target.delete([f"{save}/commit"])
-        target.clear(f"{save}/")
+        target.delete([key for key in _listing(target, f"{save}/") if key != f"{save}/place"])
+        target.delete([f"{save}/place"])  # last: it tells the next save what there is to clear away
     for group in {""} if consolidate and names else stale if consolidate is None else ():
         _consolidate(target, group)
 
@@ -90,10 +94,17 @@ def complete_copy(target: Target, place: str) -> str | None:
 def remote_document(target: Target, place: str) -> dict[str, Json] | None:
     """A node's metadata document; None where there is no node of Zarr format 3."""
     raw = target.get(f"{place}/zarr.json".lstrip("/"))
+    return None if raw is None else _parsed(target, place, raw)
+
+
+def _parsed(target: Target, place: str, raw: bytes) -> dict[str, Json]:
     try:
-        return None if raw is None else cast(dict[str, Json], json.loads(raw))
+        found = json.loads(raw)
     except ValueError:
-        raise TargetError(f"{target.name}/{place}: its zarr.json is damaged") from None
+        found = None
+    if not isinstance(found, dict):
+        raise TargetError(f"{target.name}/{place}: its zarr.json is damaged")
+    return found
 
 
 def _check(target: Target, names: Sequence[str], overwrite: bool) -> dict[str, Json] | None:
@@ -173,20 +184,55 @@ def _consolidate(target: Target, group: str) -> None:
     """Copy the metadata of all below into a group's document, again until nothing has changed meanwhile."""
     before: Documents = {}
     for _ in range(_ATTEMPTS):
-        found = dict(remote_documents(target, group))
+        found = {path: document for path, _, document in _documents(target, group)}
         if {k: v for k, v in found.items() if k} == before or "" not in found:
             return
         before = {k: v for k, v in found.items() if k}
         target.put({f"{group}/zarr.json".lstrip("/"): dump(with_copies(found))})
 
 
-def remote_documents(target: Target, place: str) -> Iterable[tuple[str, dict[str, Json]]]:
-    """Every node's document at and below a place, by its path from there, parents before children."""
+def remote_documents(target: Target, place: str) -> Iterator[tuple[str, str, dict[str, Json]]]:
+    """Every node at and below a place: its path from there, where it lies, its document; parents before children.
+
+    What is just being put in its place, or was when that was broken off, is read from its complete copy.
+    """
+    copied = [
+        (where[len(place) :].lstrip("/"), f"{save}/node")
+        for save, where in notes(target).items()
+        if where.startswith(f"{place}/" if place else "") and where != place and target.get(f"{save}/commit") is not None
+    ]
+    found = [node for node in _documents(target, place) if not any(f"{node[0]}/".startswith(f"{path}/") for path, _ in copied)]
+    for path, source in copied:
+        found += [(f"{path}/{below}".rstrip("/"), here, document) for below, here, document in _documents(target, source)]
+    yield from sorted(found, key=lambda node: node[0].split("/") if node[0] else [])
+
+
+def _documents(target: Target, place: str) -> Iterator[tuple[str, str, dict[str, Json]]]:
     prefix = f"{place}/" if place else ""
-    keys = [key for key in _listing(target, prefix) if key.endswith("zarr.json") and not key.startswith(".h5z/")]
-    for key in sorted(keys, key=lambda key: key.split("/")[:-1]):
-        path = key.removesuffix("zarr.json").rstrip("/")
-        if path == place or path.startswith(prefix):
-            found = remote_document(target, path)
-            if found is not None:
-                yield path[len(prefix) :], found
+    keys = [key for key in _listing(target, prefix) if key.endswith("zarr.json") and not key[len(prefix) :].startswith(".h5z/")]
+    places = sorted((key.removesuffix("zarr.json").rstrip("/") for key in keys), key=lambda place: place.split("/"))
+    known = {""}
+    for here, document in get_documents(target, places).items():
+        path = here[len(prefix) :]
+        if path.rpartition("/")[0] in known:  # else it is part of what is not complete
+            known.add(path)
+            yield path, here, document
+
+
+def get_documents(target: Target, places: Sequence[str]) -> Documents:
+    """The documents of many nodes, read at once; without those that are not there."""
+    make = default_buffer_prototype()
+
+    async def collect() -> list[bytes | None]:
+        gate = asyncio.Semaphore(_WINDOW)
+
+        async def one(place: str) -> bytes | None:
+            async with gate:
+                found = await target.store.get(target.prefix + f"{place}/zarr.json".lstrip("/"), make)
+                return None if found is None else found.to_bytes()
+
+        return list(await asyncio.gather(*map(one, places)))
+
+    with reaching(target.name):
+        found = sync(collect())
+    return {place: _parsed(target, place, raw) for place, raw in zip(places, found, strict=True) if raw is not None}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -90,8 +89,7 @@ def save(
             raise TargetError(f"{target.name}: expected a store that can be written, found one that is read-only")
         check_place(target.path, tuple(map(name_of, keys)), overwrite)
     nodes = list(encode(obj, allow_pickle=allow_pickle))
-    mark = {"save": uuid.uuid4().hex[:16], **(key_mark(keys[-1], name_of(keys[-1])) if keys else {})}
-    made = make(nodes, policy, mark, consolidate=bool(consolidate) and not keys)
+    made = make(nodes, policy, key_mark(keys[-1], name_of(keys[-1])) if keys else {}, consolidate=bool(consolidate) and not keys)
     if target.path is None:
         save_remotely(
             target,

@@ -82,7 +82,7 @@ def _try_lock(lock: int) -> bool:
 
 def clear_dead(base: Path) -> None:
     """End the swaps that killed saves left half done, and clear away their stages."""
-    for path in list(base.glob("*.lock")) if base.is_dir() else ():
+    for path in (base / name for name in _names(base) if name.endswith(".lock")):
         try:
             lock = os.open(path, os.O_RDWR)
         except OSError:
@@ -137,22 +137,35 @@ def exchange(a: Path, b: Path) -> bool:
     return False
 
 
-def settle(folder: Path, destination: Path) -> bool:
-    """Whether something is at a place, once a swap in two steps that concerns it has ended, or is ended for a killed save."""
+def settle(base: Path) -> bool:
+    """Wait for swaps in two steps to end, or end those of killed saves; whether there were any."""
     until = time.monotonic() + _PATIENCE
-    while not os.path.lexists(destination):
-        base = base_of(folder)
-        notes = [note for note in base.glob("*/swap.json") if _concerns(note, destination)] if base.is_dir() else []
-        if not notes or time.monotonic() > until:
-            break
+    found = False
+    while _swapping(base) and time.monotonic() < until:
+        found = True
         clear_dead(base)
         time.sleep(_PAUSE)
-    return os.path.lexists(destination)
+    return found
 
 
-def _concerns(note: Path, destination: Path) -> bool:
+def _names(base: Path) -> list[str]:
     try:
-        place = Path(json.loads(note.read_text())[1])
-    except (OSError, ValueError):
-        return False
-    return destination.is_relative_to(place)
+        return os.listdir(base)
+    except (FileNotFoundError, NotADirectoryError):  # whoever ends last takes it away
+        return []
+
+
+def _swapping(base: Path) -> bool:
+    return any((base / name / "swap.json").exists() for name in _names(base))
+
+
+def listed(folder: Path, base: Path) -> list[str]:
+    """The names of a folder's folders, at a moment when none of them was between the two steps of a swap."""
+    for _ in range(_ATTEMPTS):
+        settle(base)
+        before = folder.stat().st_mtime_ns
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if entry.is_dir()]
+        if folder.stat().st_mtime_ns == before and not _swapping(base):
+            break
+    return names

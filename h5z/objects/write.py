@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -44,15 +45,15 @@ class Made:
     arrays: list[tuple[ArrayPlan, Leaf]]
 
 
-def make(nodes: Sequence[tuple[str, Node]], policy: Policy, mark: dict[str, Json], *, consolidate: bool) -> Made:
+def make(nodes: Sequence[tuple[str, Node]], policy: Policy, key: dict[str, Json], *, consolidate: bool) -> Made:
     """Fix every document.
 
     Parameters
     ----------
     nodes : sequence of (path, Leaf or Branch)
         What `encode` found.
-    mark : dict
-        What the mark of the object's own node says beside.
+    key : dict
+        What the mark of the object's own node says of its key.
 
     Raises
     ------
@@ -62,8 +63,9 @@ def make(nodes: Sequence[tuple[str, Node]], policy: Policy, mark: dict[str, Json
     _check(nodes, policy)
     documents: Documents = {}
     arrays = []
+    number = uuid.uuid4().hex[:16]  # by which a reader tells this save's nodes from what was or will be in their places
     for path, node in nodes:
-        own = {**node.mark, **(mark if path == "" else {})}
+        own = {**node.mark, **(key if path == "" else {}), "save": number}
         attributes = {**node.attributes, "h5z": {MARK: own}}
         if isinstance(node, Leaf):
             plan = _planned(path, node, policy, attributes)
