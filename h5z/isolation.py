@@ -16,6 +16,7 @@ from h5z.nodes import Tree
 def scan_isolated(
     path: str | os.PathLike[str],
     measure: bool,
+    attributes: bool,
     links: str,
     external_roots: Sequence[str],
     storage_options: dict[str, Any] | None,
@@ -31,6 +32,7 @@ def scan_isolated(
     request = {
         "path": os.fspath(path),
         "measure": measure,
+        "attributes": attributes,
         "links": links,
         "external_roots": list(map(str, external_roots)),
         "storage_options": storage_options,
