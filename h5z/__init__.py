@@ -12,6 +12,7 @@ from h5z.verify import verify
 
 if TYPE_CHECKING:
     from h5z.commit import finalize
+    from h5z.objects import load, save
 
 __all__ = [
     "Plan",
@@ -22,7 +23,9 @@ __all__ = [
     "finalize",
     "graph",
     "lazy",
+    "load",
     "plan",
+    "save",
     "scan",
     "state",
     "verify",
@@ -35,4 +38,8 @@ def __getattr__(name: str) -> Any:
         from h5z.commit import finalize
 
         return finalize
+    if name in ("load", "save"):
+        from h5z import objects
+
+        return getattr(objects, name)
     raise AttributeError(f"module 'h5z' has no attribute {name!r}")

@@ -22,6 +22,12 @@ class PlanError(H5zError, ValueError):
     exit_code = 2
 
 
+class MissingKeyError(PlanError, KeyError):
+    """There is no such key: ask for another."""
+
+    __str__ = Exception.__str__
+
+
 class UnsupportedError(H5zError, NotImplementedError):
     """The source holds something that cannot be carried over: change the policy or skip the file."""
 

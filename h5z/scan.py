@@ -52,6 +52,7 @@ def scan(
     path: str | os.PathLike[str],
     *,
     measure: bool = False,
+    attributes: bool = True,
     links: str = "record",
     external_roots: Sequence[str] = (),
     storage_options: dict[str, Any] | None = None,
@@ -68,6 +69,9 @@ def scan(
     measure : bool
         Also pass once over variable-length data, whose size no header says, and read one element of each dataset that
         may turn out unreadable (virtual, external, unusual datatypes); without it no data are read.
+    attributes : bool
+        Also read attributes, and of datasets all that only a migration needs (fill values, creation orders). Without them a
+        file of very many objects is listed several times faster.
     links : {"record", "follow"}
         Whether soft and external links are only recorded, or their objects also taken in at the link's place.
     external_roots : sequence of paths
@@ -101,13 +105,14 @@ def scan(
             timeout=timeout,
             memory_limit=memory_limit,
             measure=measure,
+            attributes=attributes,
             links=links,
             external_roots=tuple(external_roots),
             storage_options=storage_options,
         )
         return replace(Tree.from_dict(found), access=access)
     with open_file(name, storage_options) as file:
-        scanner = _Scanner(file, name, measure, links == "follow", tuple(external_roots), storage_options)
+        scanner = _Scanner(file, name, measure, attributes or measure, links == "follow", tuple(external_roots), storage_options)
         size, mtime_ns = identify(name, storage_options)
         nodes = scanner.walk()
         block = _user_block(name, file.userblock_size, storage_options)
@@ -149,11 +154,13 @@ class _Scanner:
         file: h5py.File,
         name: str,
         measure: bool,
+        attributes: bool,
         follow: bool,
         roots: tuple[str, ...],
         storage_options: dict[str, Any] | None,
     ) -> None:
         self.file, self.name, self.measure, self.follow = file, name, measure, follow
+        self.attributes = attributes
         self.storage_options = storage_options
         self.roots = Roots(name, roots)
         self.problems: list[Problem] = []
@@ -172,12 +179,12 @@ class _Scanner:
         except Exception as error:
             raise SourceError(f"{self.name}: its root group cannot be read ({one_line(error)})") from None
         stack = [_Met("/", root, (address(root),))]
+        nodes: dict[str, Node] = {}
         while stack:
             beat()
             met = stack.pop()
-            found.append(met)
             copies += met.copied
-            if len(found) > limits.MOST_OBJECTS or copies > limits.MOST_COPIES:
+            if len(found) + len(nodes) >= limits.MOST_OBJECTS or copies > limits.MOST_COPIES:
                 what = (
                     f"{limits.MOST_COPIES:,} copies of objects by links"
                     if copies > limits.MOST_COPIES
@@ -190,14 +197,20 @@ class _Scanner:
                 )
             elif isinstance(met.oid, h5g.GroupID):
                 stack.extend(reversed(list(self._children(met))))
-        nodes: dict[str, Node] = {}
+            if self.attributes:
+                found.append(met)
+            else:  # nothing refers to what comes later: objects need not stay open
+                self._add(met, nodes)
         for met in found:
-            beat()
-            try:
-                nodes[met.path] = self._node(met)
-            except Exception as error:
-                self.problems.append(Problem(met.path, _reason(error)))
+            self._add(met, nodes)
         return nodes
+
+    def _add(self, met: _Met, nodes: dict[str, Node]) -> None:
+        beat()
+        try:
+            nodes[met.path] = self._node(met)
+        except Exception as error:
+            self.problems.append(Problem(met.path, _reason(error)))
 
     def _children(self, met: _Met) -> Iterator[_Met]:
         """The objects that a group leads to for the first time; its other links are noted."""
@@ -279,6 +292,8 @@ class _Scanner:
 
     def _node(self, met: _Met) -> Node:
         path, oid = met.path, met.oid
+        if not self.attributes and not isinstance(oid, h5t.TypeID):
+            return self._outline(path, oid) if isinstance(oid, h5d.DatasetID) else GroupNode(path, links=tuple(met.links))
         named = isinstance(oid, h5t.TypeID)
         plist = None if named else oid.get_create_plist()
         info = h5o.get_info(oid)
@@ -291,6 +306,17 @@ class _Scanner:
         if isinstance(oid, h5g.GroupID):
             return GroupNode(path, attributes, tuple(met.links), order, tuple(met.names) if "links" in order else ())
         return self._array(path, oid, plist, attributes, order)
+
+    def _outline(self, path: str, did: Any) -> ArrayNode:
+        """What a listing shows of a dataset."""
+        plist, space = did.get_create_plist(), did.get_space()
+        shape = None if space.get_simple_extent_type() == h5s.NULL else tuple(map(int, space.get_simple_extent_dims()))
+        layout = "external" if plist.get_external_count() else _LAYOUTS.get(plist.get_layout(), "unknown")
+        chunks = tuple(plist.get_chunk()) if layout == "chunked" else None
+        stored = int(did.get_storage_size())
+        return ArrayNode(
+            path, describe(did.get_type()), shape, None, layout, chunks, tuple(_filters(plist)), storage_nbytes=stored
+        )
 
     def _attributes(self, path: str, oid: Any, plist: Any) -> Iterator[Attribute]:
         names: list[bytes] = []

@@ -24,7 +24,7 @@ LAYERS = (
     {"commit"},
     {"prepare"},
     {"compare", "verify", "convert", "audit", "repair", "state"},
-    {"explore", "doctor"},
+    {"explore", "doctor", "objects", "events"},
     {"cli"},
 )
 # The same within packages, which import modules of the lines up to `verify` and `convert`, and no other package.
@@ -59,8 +59,15 @@ def imported(path: Path) -> set[str]:
     return found
 
 
+def files(module: str) -> list[Path]:
+    """A module's file, or all files of a package."""
+    folder = ROOT / "h5z" / module
+    return sorted(folder.rglob("*.py")) if folder.is_dir() else [folder.with_suffix(".py")]
+
+
 def test_every_module_has_a_layer() -> None:
     modules = {path.stem for path in (ROOT / "h5z").glob("*.py")} - {"__init__"}
+    modules |= {path.parent.name for path in (ROOT / "h5z").glob("*/__init__.py")}
     assert modules == set().union(*LAYERS)
 
 
@@ -80,7 +87,7 @@ def test_packages_import_only_layers_below() -> None:
 def test_modules_import_only_layers_below() -> None:
     rank = {module: level for level, modules in enumerate(LAYERS) for module in modules}
     for module, level in rank.items():
-        names = {name.split(".")[1] for name in imported(ROOT / "h5z" / f"{module}.py") if name.startswith("h5z.")}
+        names = {name.split(".")[1] for path in files(module) for name in imported(path) if name.startswith("h5z.")}
         above = {name for name in names if rank.get(name, level) > level}
         assert not above, f"h5z/{module}.py imports {above}"
 
