@@ -12,9 +12,9 @@ import h5py
 import numpy as np
 from h5py import h5d, h5f, h5s
 
+from h5z.blosc2frames import UnusualError
 from h5z.dtypes import class_of, parts, raw_layout
 from h5z.filters import Filter, decodable, decode, without_checksum
-from h5z.frames import UnusualError
 from h5z.grid import ChunkGrid, Region, intersect, region_shape, within
 from h5z.nodes import Datatype
 

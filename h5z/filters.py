@@ -16,7 +16,7 @@ import numcodecs
 from h5py import h5z
 from numcodecs import blosc
 
-from h5z import bitshuffle, frames, scaleoffset
+from h5z import bitshuffle, blosc2frames, scaleoffset
 from h5z.bounded import bunzip2, inflate, unblosc, unlz4, unzstd
 from h5z.errors import one_line
 
@@ -68,7 +68,7 @@ def _known(number: int, options: Sequence[int]) -> bool:
         SZIP: lambda found: len(found) == 4,
         SCALEOFFSET: scaleoffset.known,
         BITSHUFFLE: bitshuffle.known,
-        BLOSC2: frames.known,
+        BLOSC2: blosc2frames.known,
     }.get(number)
     return test is None or test(options)
 
@@ -127,7 +127,7 @@ def decode(stored: Any, filters: Sequence[Filter], mask: int, nbytes: int) -> An
                 stored = _BOUNDED[number](stored, 2 * nbytes + _SLACK if wanted is None else wanted)
             else:
                 stored = _DECODERS[number](stored, wanted, options)
-        except frames.UnusualError:
+        except blosc2frames.UnusualError:
             raise
         except Exception as error:  # each library has errors of its own
             raise ValueError(f"filter {number} ({name}) cannot decode a chunk ({one_line(error)})") from None
@@ -194,6 +194,6 @@ _DECODERS: dict[int, Decoder] = {
     SCALEOFFSET: scaleoffset.unscale,
     LZF: _lzf,
     BITSHUFFLE: bitshuffle.bitunshuffle,
-    BLOSC2: frames.unframe,
+    BLOSC2: blosc2frames.unframe,
 }
 _BOUNDED: dict[int, Callable[[Any, int], Any]] = {DEFLATE: inflate, BZIP2: bunzip2, BLOSC: unblosc, LZ4: unlz4, ZSTD: unzstd}

@@ -25,11 +25,11 @@ from hypothesis import strategies as st
 
 import h5z
 from h5z import filters
+from h5z.blosc2frames import UnusualError
 from h5z.direct import DirectReader, direct_reader, local_fetch
 from h5z.doctor import examine
 from h5z.errors import SourceError
 from h5z.files import forget, open_dataset
-from h5z.frames import UnusualError
 from h5z.grid import Region
 from h5z.source import Dataset
 
@@ -280,7 +280,7 @@ FUZZ = """
 import faulthandler, json, random, sys
 import h5py
 from h5z.filters import decode
-from h5z.frames import UnusualError
+from h5z.blosc2frames import UnusualError
 
 faulthandler.enable()
 chance = random.Random(11)

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     {"errors", "credentials", "heartbeat", "machine", "bounded"},
     {"nodes", "grid", "names", "payload", "listing", "retries", "disk", "limits"},
-    {"dtypes", "attributes", "codecs", "filters", "digest", "bitshuffle", "frames", "scaleoffset"},
+    {"dtypes", "attributes", "codecs", "filters", "digest", "bitshuffle", "blosc2frames", "scaleoffset"},
     {"direct", "files", "identity", "ranged", "references", "remote", "roots", "source", "dimensions", "policy", "report"},
     {"scan", "measure", "pacing", "isolation", "plan", "chunking", "records", "planner", "scheduling"},
     {"claims", "stores", "shards"},
