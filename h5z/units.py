@@ -21,7 +21,7 @@ from h5z.digest import Digest, digest
 from h5z.documents import array_document
 from h5z.grid import ChunkGrid, Region
 from h5z.plan import ArrayPlan
-from h5z.shards import shard
+from h5z.sharding import shard
 from h5z.source import SourceArray
 from h5z.target import Target, reaching
 

@@ -18,7 +18,7 @@ LAYERS = (
     {"dtypes", "attributes", "codecs", "filters", "digest", "bitshuffle", "blosc2frames", "scaleoffset"},
     {"direct", "files", "identity", "ranged", "references", "remote", "roots", "source", "dimensions", "policy", "report"},
     {"scan", "measure", "pacing", "isolation", "plan", "chunking", "records", "planner", "scheduling"},
-    {"claims", "stores", "shards"},
+    {"claims", "stores", "sharding"},
     {"lease"},
     {"documents", "target", "units", "staging"},
     {"commit"},
