@@ -312,7 +312,7 @@ class ObjectClaims(StoreClaims):
         def put() -> None:
             with suppress(FileNotFoundError, obstore.exceptions.PreconditionError):
                 found = obstore.head(self._objects, self._prefix + name)
-                version: Any = {key: found.get(key) for key in ("e_tag", "version")}
+                version: Any = {key: found[key] for key in ("e_tag", "version") if found.get(key) is not None}
                 if self.read(name) is not None:
                     try:
                         obstore.put(self._objects, self._prefix + name, data, mode=version)

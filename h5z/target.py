@@ -26,15 +26,7 @@ from h5z.claims import Claims, FolderClaims, store_claims
 from h5z.credentials import joined, redact, separate
 from h5z.digest import Digest
 from h5z.disk import clear_folder, remove, remove_empty, write_whole
-from h5z.errors import (
-    H5zError,
-    PlanError,
-    TargetError,
-    TargetExistsError,
-    TransientError,
-    is_transient,
-    one_line,
-)
+from h5z.errors import H5zError, LeaseLostError, PlanError, TargetError, TargetExistsError, TransientError, is_transient, one_line
 from h5z.lease import Lease, acquire, check, end
 from h5z.nodes import Json
 from h5z.plan import Plan
@@ -363,18 +355,27 @@ class Target:
         if self.lease is None:
             return
         with reaching(self.name):
-            folder = self.path
-            marks = replace(self, prefix="").listing(f"{MARK}/")
-            tidy = tidy or all(key.startswith((f"{MARK}/lease/", f"{MARK}/drafts/")) for key in marks)
-            if tidy:
-                self.check()
-                if folder is not None:
-                    clear_folder(folder / MARK, [folder / key for key in marks if self._is_later(key)])
-                else:
-                    replace(self, prefix="").delete(key for key in marks if not self._is_later(key))
+            try:
+                tidy = self._tidy(all_of_it=tidy)
+            except LeaseLostError:  # what is there is another run's
+                tidy = False
             end(self.claims, self.lease, remove=tidy)
+            folder = self.path
             if folder is not None and tidy:
                 remove_empty(folder / MARK / "lease", folder / MARK, folder)
+
+    def _tidy(self, *, all_of_it: bool) -> bool:
+        """Take away what runs have left, but for the lease, if that is all there is, or `all_of_it`; whether that was done."""
+        folder, base = self.path, replace(self, prefix="")
+        marks = base.listing(f"{MARK}/")
+        if not all_of_it and not all(key.startswith((f"{MARK}/lease/", f"{MARK}/drafts/")) for key in marks):
+            return False
+        self.check()
+        if folder is not None:
+            clear_folder(folder / MARK, [folder / key for key in marks if self._is_later(key)])
+        else:
+            base.delete(key for key in marks if not self._is_later(key))
+        return True
 
     def _is_later(self, key: str) -> bool:
         """Whether an object is the lease that this run holds, or one that follows on it."""

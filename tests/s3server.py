@@ -1,0 +1,122 @@
+"""A server that speaks S3 (moto's), one request at a time so that conditional PUTs are atomic as S3's are; it fails on demand.
+
+As a program: ``python -m tests.s3server PORT``. ``PUT /_faults/RATE`` makes it fail that share of requests from then on, drawn at
+random: before or after it did what was asked, by answering 500 or 503, or by ending the connection.
+"""
+
+from __future__ import annotations
+
+import random
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+SECRET = "s3cr3tvalue"
+HOME = Path(__file__).parents[1]
+
+
+class Faulty:
+    """A WSGI application that serves another, and fails some requests."""
+
+    def __init__(self, application: Any) -> None:
+        self.application, self.rate, self.chance = application, 0.0, random.Random(0)
+        self.served = self.failed = 0
+        self.lock = threading.Lock()
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        path = environ["PATH_INFO"]
+        with self.lock:
+            if path.startswith("/_faults/"):
+                self.rate = float(path.rpartition("/")[2])
+                start_response("200 OK", [])
+                return [f"{self.served} {self.failed}".encode()]
+            self.served += 1
+            fails = self.chance.random() < self.rate
+            how = self.chance.choice(("500 Internal Server Error", "503 Slow Down", "end")) if fails else ""
+            self.failed += fails
+            body: list[bytes] = []
+            if not fails or self.chance.random() < 0.5:
+                answer: list[Any] = []
+                body = list(self.application(environ, lambda *given: answer.extend(given[:2])))
+            if fails:
+                return self.fail(how, environ, start_response)
+            start_response(*answer)
+            return body
+
+    @staticmethod
+    def fail(how: str, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        if how == "end":
+            environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+            raise ConnectionResetError("on demand")
+        code = "InternalError" if how.startswith("500") else "SlowDown"
+        start_response(how, [("Content-Type", "application/xml")])
+        return [f"<Error><Code>{code}</Code><Message>on demand</Message></Error>".encode()]
+
+
+class Server:
+    """A running server."""
+
+    def __init__(self, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self.options: dict[str, Any] = {"key": "somebody", "secret": SECRET, "client_kwargs": {"endpoint_url": self.url}}
+
+    def fail(self, rate: float) -> tuple[int, int]:
+        """Fail a share of requests; return how many were served and failed before."""
+        request = urllib.request.Request(f"{self.url}/_faults/{rate}", method="PUT")
+        with urllib.request.urlopen(request) as answer:
+            served, failed = answer.read().split()
+        return int(served), int(failed)
+
+    def filesystem(self) -> Any:
+        """A client."""
+        import s3fs
+
+        return s3fs.S3FileSystem(**self.options, use_listings_cache=False, skip_instance_cache=True)
+
+    def objects(self, below: str) -> dict[str, bytes]:
+        """All objects below a prefix, by their place there."""
+        found = self.filesystem()
+        return {key.removeprefix(f"{below}/"): found.cat_file(key) for key in found.find(below)}
+
+
+@contextmanager
+def running(bucket: str = "bucket") -> Iterator[Server]:
+    """A server in a process of its own, with a bucket."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "tests.s3server", str(port)]
+    with subprocess.Popen(command, cwd=HOME, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            for _ in range(1200):
+                try:
+                    socket.create_connection(("127.0.0.1", port), 1).close()
+                    break
+                except OSError:
+                    if process.poll() is not None:
+                        raise RuntimeError("moto's server did not start") from None
+                    time.sleep(0.05)
+            server = Server(port)
+            server.filesystem().mkdir(bucket)
+            yield server
+        finally:
+            process.terminate()
+
+
+def main() -> None:
+    """Serve until terminated."""
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+    from werkzeug.serving import run_simple
+
+    run_simple("127.0.0.1", int(sys.argv[1]), Faulty(DomainDispatcherApplication(create_backend_app)), threaded=True)
+
+
+if __name__ == "__main__":
+    main()
