@@ -51,7 +51,8 @@ def test_migrate_works_from_any_folder_and_leaves_no_trace(archive: Path, wheel:
     command = [*COMMAND, str(archive), "--to", "out", "--workers", "1", "--json"]
     done = subprocess.run(command, cwd=home, env=env, capture_output=True, text=True, timeout=300, check=False)
     assert (done.returncode, done.stderr) == (5, "")
-    assert json.loads(done.stdout)["counts"] == {"converted": 5, "unchanged": 0, "quarantined": 2}
+    counts = json.loads(done.stdout)["counts"]
+    assert {status: count for status, count in counts.items() if count} == {"converted": 5, "quarantined": 2}
     assert {path.name for path in home.iterdir()} == {"cache", "out", "scratch"}
     assert list((home / "scratch").iterdir()) == []
 

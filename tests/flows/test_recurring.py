@@ -22,6 +22,7 @@ from flows.conversion import Options, being_written, convert_file
 from flows.discovery import discover
 from flows.report import ArchiveReport, FileRecord, read_report
 from flows.sorting import sort_out, vanished
+from h5z import errors
 
 Write: TypeAlias = Callable[..., Path]
 pytestmark = [pytest.mark.flow, pytest.mark.cluster]
@@ -209,3 +210,14 @@ def test_policies_by_file_and_patterns_that_fit_only_some(tmp_path: Path, cluste
     assert report.notes_of_all == ("codec: the path pattern '/nowhere' matches no dataset",)
     again = flows.migrate(tmp_path / "in", tmp_path / "out", scheduler=cluster, policy=policy, policies=policies)
     assert again.count("unchanged") == 3
+
+
+@pytest.mark.skipif(not hasattr(errors, "TargetHeldError"), reason="this h5z has no leases")
+def test_a_target_that_another_run_holds_is_left_to_it(tmp_path: Path, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    def held(*_: object, **__: object) -> None:
+        raise getattr(errors, "TargetHeldError")("a.zarr: held by another run")  # noqa: B009
+
+    monkeypatch.setattr("h5z.convert", held)
+    record = convert_file(Job(str(write(tmp_path / "a.h5")), str(tmp_path / "a.zarr"), 1), Options())
+    assert (record.status, record.reason) == ("held", "a.zarr: held by another run")
+    assert ArchiveReport("out", (record,)).exit_code == 0
