@@ -161,7 +161,9 @@ def _float(value: Json) -> float:
 
 
 def _visible(value: Json) -> Json:
-    """The form that a plain reader gets: bytes as Latin-1 text, which shows them without failing."""
+    """The form that a plain reader gets: bytes as Latin-1 text, which shows them without failing; a null string is empty."""
+    if value is None:
+        return ""
     if isinstance(value, dict) and "base64" in value:
         return base64.b64decode(value["base64"]).rstrip(b"\0").decode("latin-1")
     return [_visible(item) for item in value] if isinstance(value, list) else value

@@ -10,12 +10,16 @@ from typing import Any, cast
 import numpy as np
 from h5py import h5i
 
+from h5z import nulls
+from h5z.chunkindex import chunk_states
 from h5z.dimensions import is_bare
 from h5z.dtypes import access, class_of, is_string, leaves, parts, variable
 from h5z.errors import UnsupportedError
 from h5z.filters import BUILTIN, filter_available
+from h5z.grid import ChunkGrid
 from h5z.nodes import ArrayNode
 from h5z.references import reference_text
+from h5z.runs import encode_runs
 from h5z.source import Dataset, split
 
 LARGEST_CONTENT = 1 << 16
@@ -44,14 +48,22 @@ def measured(node: ArrayNode, handle: Dataset, did: Any) -> ArrayNode:
         handle.read_from(did, tuple(slice(i, i + 1) for i in where))
     if is_bare(node) and 0 < node.storage_nbytes <= LARGEST_CONTENT:
         values = handle.read_from(did, (slice(0, node.shape[0]),))
-        return replace(node, content=base64.b64encode(values.tobytes()).decode() if values.any() else None)
+        content = base64.b64encode(values.tobytes()).decode() if values.any() else None
+        return replace(node, content=content, allocated=_allocated(did, node))
     for part in parts(node.dtype):
         if class_of(part) == "reference":
             _check_references(node, handle, did)
             break
     ragged = any(leaf.ragged or leaf.steps[-1:] == ("lengths",) for leaf in found)
     strings = any(is_string(p) and cast(dict[str, Any], p)["size"] is None for p in parts(node.dtype))
-    return _count(node, handle, did) if ragged or strings else node
+    counted = _count(node, handle, did) if ragged or strings else node
+    return replace(counted, allocated=_allocated(did, node))
+
+
+def _allocated(did: Any, node: ArrayNode) -> Any:
+    if node.layout == "chunked" and node.shape and node.chunks:
+        return encode_runs(chunk_states(did, ChunkGrid(node.shape, node.chunks)))
+    return encode_runs([-1 if node.layout == "contiguous" and node.storage_nbytes == 0 else 0])
 
 
 def _unusual(node: ArrayNode) -> bool:
@@ -80,17 +92,27 @@ def _count(node: ArrayNode, handle: Dataset, did: Any) -> ArrayNode:
     """Pass over variable-length data in pieces: elements of each row per leaf, and whether all text is UTF-8."""
     shape = cast(tuple[int, ...], node.shape)
     counts: dict[str, list[int]] = {}
+    flags: dict[str, list[Any]] = {}
     utf8 = True
     wanted = leaves(node.dtype)
     for region in handle.rows(shape):
         block = handle.read_from(did, region)
+        read: dict[tuple[str, ...], int] = {}
+        empty = False
         for leaf in wanted:
             for row in _rows(block) if leaf.ragged else [block]:
                 values = split(row, leaf.steps)
-                utf8 = utf8 and (leaf.dtype != "string" or not _has_surrogates(values))
+                if leaf.dtype == "string" and class_of(leaf.described) == "string":
+                    utf8 = utf8 and not _has_surrogates(values)
+                    empty = empty or not all(np.ravel(values))
+                    read[leaf.steps] = read.get(leaf.steps, 0) + np.size(values)
                 if leaf.ragged:
                     counts.setdefault("/".join(leaf.steps), []).append(len(values))
-    return replace(node, counts=counts, utf8=utf8)
+        masks = nulls.in_dataset(did, node.dtype, region) if empty else {}
+        for steps, count in read.items():
+            flags.setdefault("/".join(steps), []).append(masks.get(steps, np.zeros(count, bool)))
+    runs = {steps: found for steps, pieces in flags.items() if (found := encode_runs(np.concatenate(pieces))) is not None}
+    return replace(node, counts=counts, utf8=utf8, nulls=runs or None)
 
 
 def _check_references(node: ArrayNode, handle: Dataset, did: Any) -> None:

@@ -103,6 +103,7 @@ class GroupNode(Record):
     links: tuple[Link, ...] = ()
     order: str = ""
     children: tuple[str, ...] = ()
+    comment: str = ""
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> GroupNode:
@@ -119,6 +120,7 @@ class TypeNode(Record):
     dtype: Datatype
     attributes: tuple[Attribute, ...] = ()
     order: str = ""
+    comment: str = ""
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> TypeNode:
@@ -148,6 +150,13 @@ class ArrayNode(Record):
         What is stored, as base64, of a netCDF-4 dimension that is no variable: its readers show none of it.
     counts : mapping
         What `scan(measure=True)` counted of variable-length data: per path below the dataset, the elements of each row.
+    allocated : JSON
+        Per chunk in C order, as `h5z.runs` writes numbers: -1 where it is not allocated, else which filters it skipped, a
+        bit each; of a layout without chunks one number. Where not all are 0; measured.
+    nulls : mapping
+        Per path below the dataset, which of its strings are null pointers rather than empty, as runs; measured.
+    edges : str
+        ``unfiltered`` where chunks that reach past the array's end skip the filters.
     """
 
     path: str
@@ -170,6 +179,10 @@ class ArrayNode(Record):
     utf8: bool = True
     content: str | None = None
     order: str = ""
+    comment: str = ""
+    allocated: Json = None
+    nulls: Json = None
+    edges: str = ""
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ArrayNode:
@@ -215,6 +228,8 @@ class Tree(Record):
         What is not carried over and would not be missed.
     user_block : str
         The bytes before the HDF5 superblock, base64.
+    creation : mapping, optional
+        What the file was created with, where it is not HDF5's default: version of the superblock, sizes, strategy of space.
     """
 
     file: str
@@ -224,6 +239,7 @@ class Tree(Record):
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
     user_block: str = ""
+    creation: Json = None
 
     @property
     def groups(self) -> Iterator[GroupNode]:

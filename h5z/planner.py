@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Iterator
 from typing import Any, cast
 
 import numpy as np
@@ -165,11 +167,25 @@ class _Planner:
             ]
         if node.path == "/" and self.tree.user_block:
             record["user_block"] = self.tree.user_block
+        if node.path == "/" and self.tree.creation:
+            record["creation"] = self.tree.creation
+        if node.path == "/" and any(json_name(name) != name for name in self._names()):
+            record["escaped"] = True
         if node.order:
             record["order"] = node.order
         if "links" in node.order:
             record["children"] = [json_name(name) for name in node.children]
         self.groups[place] = clean({**seen, **({"h5z": record} if record else {})})
+
+    def _names(self) -> Iterator[str]:
+        """Every name in the file that JSON may not hold as it is."""
+        for node in self.tree.nodes.values():
+            yield node.path
+            yield from (item.name for item in node.attributes)
+            if isinstance(node, GroupNode):
+                yield from (text for link in node.links for text in (link.name, link.target, link.file or ""))
+            elif isinstance(node.dtype, dict):
+                yield json.dumps(node.dtype, ensure_ascii=False)
 
     def _typed(self, node: TypeNode) -> dict[str, Json]:
         return cast(dict[str, Json], clean({key: value for key, value in node.to_dict().items() if key != "path"}))
@@ -194,7 +210,8 @@ class _Planner:
         place, record = self._place(node.path)
         seen, exact = project(node.attributes, netcdf=self.netcdf, zarr_format=self.policy.zarr_format, array=node)
         record |= array_record(node) | attribute_record(node, exact)
-        if class_of(node.dtype) == "enum" and not self.netcdf and "flag_values" not in seen:
+        if class_of(node.dtype) == "enum" and not self.netcdf and not {"flag_values", "flag_meanings"} & seen.keys():
+            record["added"] = ["flag_values", "flag_meanings"]
             members = cast(dict[str, Any], node.dtype)["members"]
             seen["flag_values"], seen["flag_meanings"] = (
                 list(members.values()),

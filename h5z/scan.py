@@ -19,23 +19,27 @@ import h5py
 import numpy as np
 from h5py import h5, h5a, h5d, h5ds, h5g, h5l, h5o, h5p, h5s, h5t, h5z
 
+from h5z import nulls
 from h5z.attributes import encode
 from h5z.dimensions import is_bare
 from h5z.dtypes import access, describe, leaves, memory
 from h5z.errors import H5zError, PlanError, SourceError, one_line
 from h5z.files import open_dataset, open_file
 from h5z.isolation import scan_isolated
+from h5z.libhdf5 import DONT_FILTER_PARTIAL_CHUNKS, chunk_options, comment
 from h5z.measure import LARGEST_CONTENT, measured
 from h5z.nodes import ArrayNode, Attribute, Datatype, GroupNode, Json, Link, Node, Problem, Tree, TypeNode
-from h5z.references import address, reference_text, space_text
+from h5z.references import address, mapping_text, reference_text
 from h5z.source import Dataset
+from h5z.typeids import has_text
 
 _LAYOUTS = {h5d.COMPACT: "compact", h5d.CONTIGUOUS: "contiguous", h5d.CHUNKED: "chunked", h5d.VIRTUAL: "virtual"}
 _FILL_TIMES = {h5d.FILL_TIME_ALLOC: "alloc", h5d.FILL_TIME_NEVER: "never", h5d.FILL_TIME_IFSET: "ifset"}
 _ALLOC_TIMES = {h5d.ALLOC_TIME_EARLY: "early", h5d.ALLOC_TIME_LATE: "late", h5d.ALLOC_TIME_INCR: "incr"}
-# What libhdf5 keeps of attached dimension scales: `ArrayNode.scales` says the same.
+# What libhdf5 keeps of attached dimension scales: `ArrayNode.scales` says the same, where these cannot be read.
 _DERIVED = frozenset({"DIMENSION_LIST", "REFERENCE_LIST"})
 _COMMENT_MESSAGE = 13
+_STRATEGIES = ("fsm_aggr", "page", "aggr", "none")
 MAX_OBJECTS = 10_000_000
 
 
@@ -87,7 +91,8 @@ def scan(
         nodes = scanner.walk()
         size, mtime_ns = _identity(name, file, storage_options)
         block = _user_block(name, file.userblock_size, storage_options)
-        return Tree(name, size, mtime_ns, nodes, tuple(scanner.problems), tuple(scanner.notes), block)
+        creation = _creation(file.id.get_create_plist())
+        return Tree(name, size, mtime_ns, nodes, tuple(scanner.problems), tuple(scanner.notes), block, creation)
 
 
 def _user_block(name: str, nbytes: int, storage_options: dict[str, Any] | None) -> str:
@@ -100,6 +105,19 @@ def _user_block(name: str, nbytes: int, storage_options: dict[str, Any] | None) 
             return base64.b64encode(raw.read(nbytes)).decode()
     with open(name, "rb") as raw:
         return base64.b64encode(raw.read(nbytes)).decode()
+
+
+def _creation(plist: Any) -> dict[str, Json] | None:
+    """What a file was created with, where that is not HDF5's oldest default."""
+    strategy, persist, threshold = plist.get_file_space_strategy()
+    found = {
+        "superblock": int(plist.get_version()[0]),
+        "sizes": list(map(int, plist.get_sizes())),
+        "space": [_STRATEGIES[strategy], bool(persist), int(threshold)],
+        "page": int(plist.get_file_space_page_size()),
+    }
+    usual = {"superblock": 0, "sizes": [8, 8], "space": ["fsm_aggr", False, 1], "page": 4096}
+    return {key: value for key, value in found.items() if value != usual[key]} or None
 
 
 def _identity(name: str, file: h5py.File, storage_options: dict[str, Any] | None) -> tuple[int, int]:
@@ -266,14 +284,14 @@ class _Scanner:
         named = isinstance(oid, h5t.TypeID)
         plist = None if named else oid.get_create_plist()
         attributes = tuple(self._attributes(path, oid, plist))
-        if h5o.get_info(oid).hdr.mesg.present >> _COMMENT_MESSAGE & 1:
-            self.notes.append(f"{path} has a comment, which h5py cannot read: it is not carried over")
+        remark = comment(oid) if h5o.get_info(oid).hdr.mesg.present >> _COMMENT_MESSAGE & 1 else ""
         if named:
-            return TypeNode(path, describe(oid), attributes)
+            return TypeNode(path, describe(oid), attributes, comment=remark)
         order = _order_flags(plist, isinstance(oid, h5g.GroupID))
         if isinstance(oid, h5g.GroupID):
-            return GroupNode(path, attributes, tuple(met.links), order, tuple(met.names) if "links" in order else ())
-        return self._array(path, oid, plist, attributes, order)
+            names = tuple(met.names) if "links" in order else ()
+            return GroupNode(path, attributes, tuple(met.links), order, names, remark)
+        return self._array(path, oid, plist, attributes, order, remark)
 
     def _attributes(self, path: str, oid: Any, plist: Any) -> Iterator[Attribute]:
         names: list[bytes] = []
@@ -284,12 +302,12 @@ class _Scanner:
             self.problems.append(Problem(path, f"its attributes cannot be listed ({one_line(error)})"))
         for raw in names:
             name = _text(raw)
-            if name in _DERIVED and isinstance(oid, h5d.DatasetID):
-                continue
+            derived = name in _DERIVED and isinstance(oid, h5d.DatasetID)
             try:
-                yield self._attribute(oid, raw, name)
+                yield self._attribute(oid, raw, name, self._name_if_any if derived else None)
             except (OSError, RuntimeError, ValueError, TypeError, KeyError, H5zError, OverflowError) as error:
-                self.problems.append(Problem(f"{path}@{name}", _reason(error)))
+                if not derived:
+                    self.problems.append(Problem(f"{path}@{name}", _reason(error)))
 
     def _attribute(self, oid: Any, raw: bytes, name: str, name_of: Callable[[Any], str] | None = None) -> Attribute:
         aid = h5a.open(oid, raw)
@@ -307,7 +325,10 @@ class _Scanner:
             leaves(dtype)
             value, mtype = memory(dtype, tid, shape)
             aid.read(value, mtype)
-        return Attribute(name, dtype, shape, encode(value, dtype, name_of or self._name_of), committed)
+        coded = encode(value, dtype, name_of or self._name_of)
+        if has_text(dtype) and nulls.holds_empty(coded):
+            coded = nulls.marked(coded, dtype, len(shape), nulls.in_attribute(aid, dtype))
+        return Attribute(name, dtype, shape, coded, committed)
 
     def _name_if_any(self, ref: Any) -> str:
         try:
@@ -318,7 +339,7 @@ class _Scanner:
     def _name_of(self, ref: Any) -> str:
         return reference_text(ref, self.file.id, self.paths)
 
-    def _array(self, path: str, did: Any, plist: Any, attributes: tuple[Attribute, ...], order: str) -> ArrayNode:
+    def _array(self, path: str, did: Any, plist: Any, attributes: tuple[Attribute, ...], order: str, remark: str) -> ArrayNode:
         tid, space = did.get_type(), did.get_space()
         dtype = describe(tid)
         null = space.get_simple_extent_type() == h5s.NULL
@@ -346,6 +367,8 @@ class _Scanner:
             if external
             else tuple(_virtual(plist, layout)),
             order=order,
+            comment=remark,
+            edges="unfiltered" if layout == "chunked" and chunk_options(plist) == DONT_FILTER_PARTIAL_CHUNKS else "",
         )
         return self._measured(node, did) if self.measure else node
 
@@ -358,7 +381,10 @@ class _Scanner:
             value = np.zeros((1,), dtype)
             plist.get_fill_value(value)
         else:
-            value = handle.read_from(self._never_written(did, plist), (slice(0, 1),))
+            fresh = self._never_written(did, plist)
+            value = handle.read_from(fresh, (slice(0, 1),))
+            if has_text(dtype) and nulls.holds_empty(coded := encode(value, dtype, self._name_of)):
+                return {"value": nulls.marked(coded, dtype, 1, nulls.in_dataset(fresh, dtype, (slice(0, 1),)))[0]}
         return {"value": encode(value, dtype, self._name_of)[0]}
 
     def _never_written(self, did: Any, plist: Any) -> Any:
@@ -416,9 +442,9 @@ def _virtual_files(plist: Any, layout: str) -> tuple[str, ...]:
 
 def _virtual(plist: Any, layout: str) -> Iterator[list[Any]]:
     for i in range(plist.get_virtual_count() if layout == "virtual" else 0):
-        spaces = (plist.get_virtual_vspace(i), plist.get_virtual_srcspace(i))
+        here, there = plist.get_virtual_vspace(i), plist.get_virtual_srcspace(i)
         names = [_text(plist.get_virtual_filename(i)), _text(plist.get_virtual_dsetname(i))]
-        yield [*names, *(space_text(space) for space in spaces)]
+        yield [*names, mapping_text(here), mapping_text(there), list(map(int, there.get_simple_extent_dims()))]
 
 
 def _reason(error: BaseException) -> str:

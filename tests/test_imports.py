@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     {"errors"},
     {"nodes", "grid", "names"},
-    {"dtypes", "attributes", "codecs", "filters"},
-    {"direct", "files", "references", "source", "dimensions", "policy", "report"},
+    {"dtypes", "attributes", "codecs", "filters", "libhdf5", "runs"},
+    {"direct", "files", "references", "source", "dimensions", "policy", "report", "typeids", "nulls", "chunkindex"},
     {"scan", "measure", "isolation", "plan", "chunking", "records", "planner", "scheduling"},
     {"documents", "target", "units", "staging"},
     {"verify", "convert"},
