@@ -82,6 +82,25 @@ def set_fill_value(plist: Any, mtype: Any, value: Any) -> None:
     _call("H5Pset_fill_value", _id(plist), _id(mtype), _pointer(value))
 
 
+def significant_bits(tid: Any) -> tuple[int, int]:
+    """Precision and offset of an atomic datatype, in bits."""
+    precision = _call("H5Tget_precision", _id(tid), result=ctypes.c_ssize_t)
+    return precision, _call("H5Tget_offset", _id(tid))
+
+
+def set_bits(tid: Any, *, order: int, precision: int, offset: int) -> None:
+    """Set the byte order, and the place of the bits that count, of an atomic datatype."""
+    _call("H5Tset_order", _id(tid), ctypes.c_int(order))
+    _call("H5Tset_offset", _id(tid), ctypes.c_size_t(0))
+    _call("H5Tset_precision", _id(tid), ctypes.c_size_t(precision))
+    _call("H5Tset_offset", _id(tid), ctypes.c_size_t(offset))
+
+
+def complex_of(base: Any) -> Any:
+    """The complex datatype of a float datatype (HDF5 2.0)."""
+    return h5t.TypeComplexID(_call("H5Tcomplex_create", _id(base), result=ctypes.c_int64))
+
+
 def commit_anonymously(fid: Any, tid: Any) -> None:
     """Commit a datatype to a file, to be linked later."""
     _call("H5Tcommit_anon", _id(fid), _id(tid), _id(None), _id(None))

@@ -12,18 +12,15 @@ from typing import Any, cast
 import numpy as np
 from h5py import h5t
 
-from h5z.dtypes import access, class_of, is_string, parts, plain, raw_layout
+from h5z.dtypes import access, class_of, is_string, parts, plain, variable
 from h5z.errors import UnsupportedError
+from h5z.libhdf5 import complex_of, set_bits
 from h5z.nodes import Datatype
 
 _ORDERS = {"little": h5t.ORDER_LE, "big": h5t.ORDER_BE, "vax": h5t.ORDER_VAX}
 _PADDINGS = {"nullterm": h5t.STR_NULLTERM, "nullpad": h5t.STR_NULLPAD, "spacepad": h5t.STR_SPACEPAD}
 _CHARSETS = {"ascii": h5t.CSET_ASCII, "utf-8": h5t.CSET_UTF8}
-_COMPLEX = {
-    f"{order}f{size}": getattr(h5t, f"COMPLEX_IEEE_F{8 * size}{name}", None)
-    for size in (2, 4, 8)
-    for order, name in (("<", "LE"), (">", "BE"))
-}
+_NUMBERS = {"i": "STD_I", "u": "STD_U", "f": "IEEE_F"}
 SEQUENCE = np.dtype([("length", "<u8"), ("at", "<u8")])
 POINTER = np.dtype("<u8")
 
@@ -46,7 +43,8 @@ def build(dtype: Datatype) -> Any:
         For a class that this libhdf5 does not know.
     """
     if isinstance(dtype, str):
-        return h5t.py_create(np.dtype(dtype))
+        name = f"{_NUMBERS[dtype[1]]}{8 * int(dtype[2:])}{'BE' if dtype[0] == '>' else 'LE'}"
+        return getattr(h5t, name).copy()
     make = _MAKERS.get(dtype["class"])
     if make is None:
         raise UnsupportedError(f"a datatype of class {dtype['class']} cannot be made here")
@@ -61,12 +59,10 @@ def _integer(dtype: dict[str, Any]) -> Any:
 
 
 def _place_bits(out: Any, dtype: dict[str, Any]) -> None:
-    out.set_size(dtype["size"])
-    if dtype["order"] in _ORDERS:
-        out.set_order(_ORDERS[dtype["order"]])
-    out.set_offset(0)
-    out.set_precision(dtype["precision"])
-    out.set_offset(dtype["offset"])
+    size = dtype["size"]
+    out.set_size(size)
+    order = _ORDERS.get(dtype.get("order", "little"), h5t.ORDER_LE)
+    set_bits(out, order=order, precision=dtype.get("precision", 8 * size), offset=dtype.get("offset", 0))
 
 
 def _float(dtype: dict[str, Any]) -> Any:
@@ -116,13 +112,6 @@ def _named(base: Any, members: dict[str, int]) -> Any:
     return out
 
 
-def _complex(dtype: dict[str, Any]) -> Any:
-    found = _COMPLEX.get(dtype["base"]) if isinstance(dtype["base"], str) else None
-    if found is None:
-        raise UnsupportedError("a complex datatype of an unusual base")
-    return found.copy()
-
-
 def _opaque(dtype: dict[str, Any]) -> Any:
     out = h5t.create(h5t.OPAQUE, dtype["size"])
     out.set_tag(raw_name(dtype["tag"]))
@@ -136,10 +125,9 @@ def _bitfield(dtype: dict[str, Any]) -> Any:
 
 
 def _time(dtype: dict[str, Any]) -> Any:
-    name = f"UNIX_D{8 * dtype['size']}{'BE' if dtype.get('order') == 'big' else 'LE'}"
-    if not hasattr(h5t, name):
-        raise UnsupportedError(f"a time of {dtype['size']} bytes")
-    return getattr(h5t, name).copy()
+    out = h5t.UNIX_D32LE.copy()
+    _place_bits(out, dtype)
+    return out
 
 
 def _reference(dtype: dict[str, Any]) -> Any:
@@ -157,7 +145,7 @@ _MAKERS = {
     "enum": _enum,
     "array": lambda dtype: h5t.array_create(build(dtype["base"]), tuple(dtype["shape"])),
     "vlen": lambda dtype: h5t.vlen_create(build(dtype["base"])),
-    "complex": _complex,
+    "complex": lambda dtype: complex_of(build(dtype["base"])),
     "opaque": _opaque,
     "bitfield": _bitfield,
     "time": _time,
@@ -172,47 +160,61 @@ class InMemory:
     Attributes
     ----------
     dtype : numpy.dtype
-        Compounds are packed, their members ``f0``, ``f1``, …; strings and sequences of variable length are pointers.
+        Strings and sequences of variable length are pointers; a compound's members are ``f0``, ``f1``, ….
     tid : h5py.h5t.TypeID
-        The memory datatype; numbers that numpy has no word for are widened (`h5z.dtypes.access` ``convert``).
+        The memory datatype.
+    exact : bool
+        Whether an element's bytes are those in the file; otherwise compounds are packed, and numbers that numpy has no word
+        for are widened (`h5z.dtypes.access` ``convert``).
     """
 
     dtype: np.dtype[Any]
     tid: Any
+    exact: bool
 
     @classmethod
     def of(cls, dtype: Datatype) -> InMemory:
         """The layout of a described datatype."""
-        if access(dtype) == "raw":
-            return cls(raw_layout(dtype), build(dtype))
-        return cls(*_layout(dtype))
+        how = access(dtype)
+        exact = how == "raw" or (how == "h5py" and not variable(dtype))
+        return cls(*_layout(dtype, exact), exact)
 
 
-def _layout(dtype: Datatype) -> tuple[np.dtype[Any], Any]:
+def _layout(dtype: Datatype, exact: bool) -> tuple[np.dtype[Any], Any]:
     kind = class_of(dtype)
     if isinstance(dtype, str):
         return np.dtype(dtype), build(dtype)
     if is_string(dtype):
         return (np.dtype(f"S{dtype['size']}") if dtype["size"] else POINTER), build(dtype)
     if kind == "vlen":
-        return SEQUENCE, h5t.vlen_create(_layout(dtype["base"])[1])
+        return SEQUENCE, h5t.vlen_create(_layout(dtype["base"], exact)[1])
     if kind == "reference":
         return np.dtype("V8" if dtype["kind"] == "object" else "V12"), build(dtype)
     if kind == "array":
-        inner, tid = _layout(dtype["base"])
+        inner, tid = _layout(dtype["base"], exact)
         return np.dtype((inner, tuple(dtype["shape"]))), h5t.array_create(tid, tuple(dtype["shape"]))
     if kind == "compound":
-        inners = [_layout(member) for _, _, member in dtype["members"]]
-        packed = np.dtype([(f"f{i}", inner) for i, (inner, _) in enumerate(inners)])
-        tid = h5t.create(h5t.COMPOUND, packed.itemsize)
-        for i, ((name, _, _), (_, member)) in enumerate(zip(dtype["members"], inners, strict=True)):
-            tid.insert(raw_name(name), packed.fields[f"f{i}"][1], member)  # type: ignore[index]
-        return packed, tid
+        return _compound_layout(dtype, exact)
     if dtype["class"] == "enum":
-        inner, base = _layout(dtype["base"])
-        return inner, _named(base, dtype["members"])
-    found = cast("np.dtype[Any]", plain(dtype))
-    return found, h5t.py_create(found) if kind in ("integer", "float") else build(dtype)
+        inner, base = _layout(dtype["base"], exact)
+        return inner, build(dtype) if exact else _named(base, dtype["members"])
+    found = cast("np.dtype[Any]", plain(dtype, raw=exact))
+    return found, h5t.py_create(found) if kind in ("integer", "float") and not exact else build(dtype)
+
+
+def _compound_layout(dtype: dict[str, Any], exact: bool) -> tuple[np.dtype[Any], Any]:
+    inners = [_layout(member, exact) for _, _, member in dtype["members"]]
+    names = [f"f{i}" for i in range(len(inners))]
+    if exact:
+        places = [offset for _, offset, _ in dtype["members"]]
+        formats = [inner for inner, _ in inners]
+        layout = {"names": names, "formats": formats, "offsets": places, "itemsize": dtype["size"]}
+        return np.dtype(cast(Any, layout)), build(dtype)
+    packed = np.dtype([(name, inner) for name, (inner, _) in zip(names, inners, strict=True)])
+    tid = h5t.create(h5t.COMPOUND, packed.itemsize)
+    for field, (name, _, _), (_, member) in zip(names, dtype["members"], inners, strict=True):
+        tid.insert(raw_name(name), packed.fields[field][1], member)  # type: ignore[index]
+    return packed, tid
 
 
 def has_text(dtype: Datatype) -> bool:
