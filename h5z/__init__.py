@@ -6,13 +6,14 @@ from h5z.convert import convert, graph, lazy, plan
 from h5z.plan import Plan
 from h5z.policy import Policy
 from h5z.report import Report
+from h5z.restore import restore
 from h5z.scan import scan
 from h5z.verify import verify
 
 if TYPE_CHECKING:
     from h5z.target import finalize
 
-__all__ = ["Plan", "Policy", "Report", "convert", "finalize", "graph", "lazy", "plan", "scan", "verify"]
+__all__ = ["Plan", "Policy", "Report", "convert", "finalize", "graph", "lazy", "plan", "restore", "scan", "verify"]
 
 
 def __getattr__(name: str) -> Any:

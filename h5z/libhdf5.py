@@ -30,13 +30,13 @@ def _call(name: str, *arguments: Any, result: Any = ctypes.c_int) -> int:
 
     Raises
     ------
-    OSError
+    RuntimeError
         If it fails.
     """
     with h5t.phil:
         status = int(_function(name, result)(*arguments))
     if status < 0:
-        raise OSError(f"libhdf5: {name} failed")
+        raise RuntimeError(f"libhdf5: {name} failed")
     return status
 
 
@@ -158,3 +158,8 @@ def reference(oid: Any, kind: str, space: Any = None) -> bytes:
     where = ctypes.c_int64(-1) if space is None else _id(space)
     _call("H5Rcreate", room, _id(oid), b".", ctypes.c_int(number), where)
     return room.raw
+
+
+def register_filter(entry: ctypes.Structure) -> None:
+    """Register a filter by its ``H5Z_class2_t``, in the place of any of that number."""
+    _call("H5Zregister", ctypes.byref(entry))

@@ -57,6 +57,10 @@ def measured(node: ArrayNode, handle: Dataset, did: Any) -> ArrayNode:
     ragged = any(leaf.ragged or leaf.steps[-1:] == ("lengths",) for leaf in found)
     strings = any(is_string(p) and cast(dict[str, Any], p)["size"] is None for p in parts(node.dtype))
     counted = _count(node, handle, did) if ragged or strings else node
+    if nulls.pads_with_spaces(node.dtype):
+        masks = [nulls.zero_padded(did, node.dtype, region) for region in handle.rows(node.shape)]
+        runs = encode_runs(np.concatenate(masks))
+        counted = replace(counted, nulls={"": runs} if runs is not None else None)
     return replace(counted, allocated=_allocated(did, node))
 
 

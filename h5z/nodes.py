@@ -44,18 +44,22 @@ class Record:
 
 @dataclass(frozen=True)
 class Attribute(Record):
-    """An attribute: its datatype, its dataspace (`shape` is None for a null one) and its value as JSON."""
+    """An attribute: its datatype, its dataspace (`shape` is None for a null one) and its value as JSON.
+
+    `maxshape` is None where it equals the shape; an element None is unlimited.
+    """
 
     name: str
     dtype: Datatype
     shape: Shape | None
     value: Json
     committed: str | None = None
+    maxshape: tuple[int | None, ...] | None = None
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Attribute:
         """Build the attribute that `to_dict` described."""
-        return cls(**{**data, "shape": _shape(data["shape"])})
+        return cls(**{**data, "shape": _shape(data["shape"]), "maxshape": _shape(data.get("maxshape"))})
 
 
 @dataclass(frozen=True)
@@ -154,7 +158,8 @@ class ArrayNode(Record):
         Per chunk in C order, as `h5z.runs` writes numbers: -1 where it is not allocated, else which filters it skipped, a
         bit each; of a layout without chunks one number. Where not all are 0; measured.
     nulls : mapping
-        Per path below the dataset, which of its strings are null pointers rather than empty, as runs; measured.
+        Per path below the dataset, which of its strings are null pointers rather than empty, or, of fixed length, padded with
+        zeros rather than spaces, as runs; measured.
     edges : str
         ``unfiltered`` where chunks that reach past the array's end skip the filters.
     """

@@ -1,7 +1,12 @@
-"""Strings of variable length that are null pointers rather than empty: h5py shows both alike, HDF5's own tools do not."""
+"""What h5py does not show of strings, and HDF5's own tools do.
+
+Strings of variable length may be null pointers rather than empty; those of fixed length that are padded with spaces may, where
+nobody wrote them, be padded with zeros.
+"""
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
@@ -12,7 +17,7 @@ from h5z import libhdf5
 from h5z.dtypes import class_of, is_string
 from h5z.grid import Region, region_shape
 from h5z.nodes import Datatype, Json
-from h5z.typeids import SEQUENCE, InMemory, has_text
+from h5z.typeids import SEQUENCE, InMemory, has_text, layout
 
 Steps = tuple[str, ...]
 
@@ -57,7 +62,7 @@ def _walk(dtype: Datatype, values: Any, steps: Steps) -> Iterator[tuple[Steps, A
 
 def _pointed_to(base: Datatype, values: Any) -> Any:
     """The elements of sequences, one after the other."""
-    inner = InMemory.of(base).dtype
+    inner, _ = layout(base, False)
     rows = np.ravel(values).view(SEQUENCE)
     pairs = zip(rows["at"].tolist(), rows["length"].tolist(), strict=True)
     pieces = [libhdf5.memory_at(at, count * inner.itemsize) for at, count in pairs if count]
@@ -88,3 +93,37 @@ def _marked(value: Json, dtype: Datatype, rank: int, steps: Steps, flags: Mappin
 def holds_empty(value: Json) -> bool:
     """Whether there is an empty string anywhere in a JSON value."""
     return any(map(holds_empty, value)) if isinstance(value, list) else value == ""
+
+
+def pads_with_spaces(dtype: Datatype) -> bool:
+    """Whether a datatype is a fixed-length string padded with spaces."""
+    return is_string(dtype) and cast(dict[str, Any], dtype)["size"] and cast(dict[str, Any], dtype)["padding"] == "spacepad"
+
+
+def zero_padded(did: Any, dtype: Datatype, region: Region) -> Any:
+    """Which strings of a region, padded with spaces as they should be, are padded with zeros."""
+    raw = np.empty(region_shape(region), f"V{cast(dict[str, Any], dtype)['size']}")
+    space = did.get_space()
+    if region:
+        space.select_hyperslab(tuple(s.start for s in region), region_shape(region))
+    did.read(h5s.create_simple(raw.shape) if region else h5s.ALL, space if region else h5s.ALL, raw, did.get_type())
+    return _ends_in_zero(raw)
+
+
+def stored(aid: Any, dtype: Datatype, shape: tuple[int, ...]) -> Any:
+    """The bytes of an attribute's strings as they are stored."""
+    raw = np.empty(shape, f"V{cast(dict[str, Any], dtype)['size']}")
+    aid.read(raw, aid.get_type())
+    return raw
+
+
+def with_zeros(value: Json, rank: int, raw: Any) -> Json:
+    """An attribute's strings, as bytes where they are padded with zeros."""
+    if rank:
+        return [with_zeros(item, rank - 1, inner) for item, inner in zip(value, raw, strict=True)]
+    found = raw.tobytes()
+    return {"base64": base64.b64encode(found).decode()} if found[-1:] == b"\0" else value
+
+
+def _ends_in_zero(raw: Any) -> Any:
+    return np.ascontiguousarray(raw).reshape(-1).view(np.uint8).reshape(raw.size, -1)[:, -1] == 0

@@ -309,14 +309,14 @@ class _Scanner:
                 if not derived:
                     self.problems.append(Problem(f"{path}@{name}", _reason(error)))
 
-    def _attribute(self, oid: Any, raw: bytes, name: str, name_of: Callable[[Any], str] | None = None) -> Attribute:
+    def _attribute(self, oid: Any, raw: bytes, name: str, name_of: Callable[[Any], str | None] | None = None) -> Attribute:
         aid = h5a.open(oid, raw)
         tid, space = aid.get_type(), aid.get_space()
         dtype = describe(tid)
         committed = self.paths.get(address(tid)) if tid.committed() else None
         if space.get_simple_extent_type() == h5s.NULL:
             return Attribute(name, dtype, None, None, committed)
-        shape = tuple(map(int, space.get_simple_extent_dims()))
+        shape, limits = _extent(space)
         how = access(dtype)
         if how == "h5py":
             holders = {h5d.DatasetID: h5py.Dataset, h5g.GroupID: h5py.Group}
@@ -326,15 +326,18 @@ class _Scanner:
             value, mtype = memory(dtype, tid, shape)
             aid.read(value, mtype)
         coded = encode(value, dtype, name_of or self._name_of)
+        if nulls.pads_with_spaces(dtype):
+            coded = nulls.with_zeros(coded, len(shape), nulls.stored(aid, dtype, shape))
         if has_text(dtype) and nulls.holds_empty(coded):
             coded = nulls.marked(coded, dtype, len(shape), nulls.in_attribute(aid, dtype))
-        return Attribute(name, dtype, shape, coded, committed)
+        return Attribute(name, dtype, shape, coded, committed, limits)
 
-    def _name_if_any(self, ref: Any) -> str:
+    def _name_if_any(self, ref: Any) -> str | None:
+        """Where a reference points; empty for a null reference, None where what it pointed to is gone."""
         try:
             return self._name_of(ref)
         except SourceError:
-            return ""
+            return None
 
     def _name_of(self, ref: Any) -> str:
         return reference_text(ref, self.file.id, self.paths)
@@ -343,15 +346,14 @@ class _Scanner:
         tid, space = did.get_type(), did.get_space()
         dtype = describe(tid)
         null = space.get_simple_extent_type() == h5s.NULL
-        shape = None if null else tuple(map(int, space.get_simple_extent_dims()))
-        limits = None if null else tuple(None if n == h5s.UNLIMITED else int(n) for n in space.get_simple_extent_dims(True))
+        shape, limits = (None, None) if null else _extent(space)
         layout = _LAYOUTS.get(plist.get_layout(), "unknown")
         external = [plist.get_external(i) for i in range(plist.get_external_count())]
         node = ArrayNode(
             path,
             dtype,
             shape,
-            limits if limits != shape else None,
+            limits,
             "external" if external else layout,
             tuple(plist.get_chunk()) if layout == "chunked" else None,
             tuple(_filters(plist)),
@@ -414,6 +416,13 @@ class _Scanner:
         except RuntimeError:  # a reference to nothing: the attribute itself still names the others
             listed = self._attribute(did, b"DIMENSION_LIST", "DIMENSION_LIST", self._name_if_any).value
             yield from (tuple(item for item in refs if item) for refs in listed[axis:])
+
+
+def _extent(space: Any) -> tuple[tuple[int, ...], tuple[int | None, ...] | None]:
+    """A dataspace's shape, and its limits where they are others."""
+    shape = tuple(map(int, space.get_simple_extent_dims()))
+    limits = tuple(None if n == h5s.UNLIMITED else int(n) for n in space.get_simple_extent_dims(True))
+    return shape, None if limits == shape else limits
 
 
 def _text(raw: Any) -> str:

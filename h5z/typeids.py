@@ -70,7 +70,7 @@ def _float(dtype: dict[str, Any]) -> Any:
     out = h5t.IEEE_F32LE.copy()
     size, precision = dtype["size"], dtype["precision"]
     out.set_size(max(size, 4))
-    out.set_order(_ORDERS[dtype["order"]])
+    out.set_order(_ORDERS.get(dtype["order"], h5t.ORDER_LE))
     if precision > 32:
         out.set_precision(precision)
     out.set_fields(*dtype["fields"])
@@ -82,7 +82,18 @@ def _float(dtype: dict[str, Any]) -> Any:
     out.set_norm(dtype["norm"])
     out.set_pad(*dtype["pad"])
     out.set_inpad(dtype["inpad"])
-    return out
+    return _of_version_three(out) if dtype["order"] == "vax" else out
+
+
+def _of_version_three(tid: Any) -> Any:
+    """The same datatype with a message that can tell VAX's order of bytes: libhdf5 writes one of version 1, which loses it.
+
+    Source: HDF5 File Format Specification, IV.A.2.d; an encoded datatype is such a message after two bytes of its own.
+    """
+    raw = bytearray(tid.encode())
+    raw[2] = 3 << 4 | raw[2] & 15
+    raw[3] |= 0x41
+    return h5t.decode(bytes(raw))
 
 
 def _string(dtype: dict[str, Any]) -> Any:
@@ -177,39 +188,40 @@ class InMemory:
         """The layout of a described datatype."""
         how = access(dtype)
         exact = how == "raw" or (how == "h5py" and not variable(dtype))
-        return cls(*_layout(dtype, exact), exact)
+        return cls(*layout(dtype, exact), exact)
 
 
-def _layout(dtype: Datatype, exact: bool) -> tuple[np.dtype[Any], Any]:
+def layout(dtype: Datatype, exact: bool) -> tuple[np.dtype[Any], Any]:
+    """Numpy's dtype, and HDF5's datatype, of elements in memory (`InMemory`)."""
     kind = class_of(dtype)
     if isinstance(dtype, str):
         return np.dtype(dtype), build(dtype)
     if is_string(dtype):
         return (np.dtype(f"S{dtype['size']}") if dtype["size"] else POINTER), build(dtype)
     if kind == "vlen":
-        return SEQUENCE, h5t.vlen_create(_layout(dtype["base"], exact)[1])
+        return SEQUENCE, h5t.vlen_create(layout(dtype["base"], exact)[1])
     if kind == "reference":
         return np.dtype("V8" if dtype["kind"] == "object" else "V12"), build(dtype)
     if kind == "array":
-        inner, tid = _layout(dtype["base"], exact)
+        inner, tid = layout(dtype["base"], exact)
         return np.dtype((inner, tuple(dtype["shape"]))), h5t.array_create(tid, tuple(dtype["shape"]))
     if kind == "compound":
         return _compound_layout(dtype, exact)
     if dtype["class"] == "enum":
-        inner, base = _layout(dtype["base"], exact)
+        inner, base = layout(dtype["base"], exact)
         return inner, build(dtype) if exact else _named(base, dtype["members"])
     found = cast("np.dtype[Any]", plain(dtype, raw=exact))
     return found, h5t.py_create(found) if kind in ("integer", "float") and not exact else build(dtype)
 
 
 def _compound_layout(dtype: dict[str, Any], exact: bool) -> tuple[np.dtype[Any], Any]:
-    inners = [_layout(member, exact) for _, _, member in dtype["members"]]
+    inners = [layout(member, exact) for _, _, member in dtype["members"]]
     names = [f"f{i}" for i in range(len(inners))]
     if exact:
         places = [offset for _, offset, _ in dtype["members"]]
         formats = [inner for inner, _ in inners]
-        layout = {"names": names, "formats": formats, "offsets": places, "itemsize": dtype["size"]}
-        return np.dtype(cast(Any, layout)), build(dtype)
+        placed = {"names": names, "formats": formats, "offsets": places, "itemsize": dtype["size"]}
+        return np.dtype(cast(Any, placed)), build(dtype)
     packed = np.dtype([(name, inner) for name, (inner, _) in zip(names, inners, strict=True)])
     tid = h5t.create(h5t.COMPOUND, packed.itemsize)
     for field, (name, _, _), (_, member) in zip(names, dtype["members"], inners, strict=True):
