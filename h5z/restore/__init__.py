@@ -106,11 +106,11 @@ def _check_choice(name: str, found: Any, known: tuple[Any, ...]) -> None:
 def _local(path: str | os.PathLike[str]) -> Path:
     if "://" in os.fspath(path):
         raise PlanError(f"path: expected a local path for the HDF5 file, found {path!r}")
-    return Path(path).absolute()
+    return Path(path)
 
 
 def _check_apart(store: str, place: Path) -> None:
-    if "://" not in store and Path(store).absolute() in place.parents:
+    if "://" not in store and Path(store).absolute() in place.absolute().parents:
         raise PlanError(f"{place}: the file would lie inside the store {store} that it is made from")
 
 

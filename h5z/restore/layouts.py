@@ -11,7 +11,7 @@ import h5py
 from h5py import h5d, h5f
 
 from h5z.files import forget
-from h5z.nodes import ArrayNode
+from h5z.nodes import ArrayNode, GroupNode, Tree
 from h5z.restore.check import check_values
 from h5z.restore.headers import Headers
 from h5z.restore.properties import dataset_creation, dataspace, file_access, materialised
@@ -58,12 +58,24 @@ def _reason(node: ArrayNode, headers: Headers, folder: Path, layouts: str) -> st
         there = [(folder / file).exists() for file in node.files]
         partly = node.layout == "external" and any(there) and not all(there)
         return "some of its files are there and some are not" if partly else ""
-    if set(node.files) <= {"."}:
-        return "" if node.layout == "virtual" else "its files are not there"
-    missing = [file for file in node.files if file == "." or not _inside(file, folder) or not (folder / file).is_file()]
-    if missing:
-        return f"{missing[0]!r} is not beside the restored file"
-    return "" if _shows_the_same(node, headers, folder) else "the files that it names hold other values"
+    if node.layout == "virtual" and set(node.files) == {"."}:
+        lost = [name for _, name, *_ in node.sources if "%" not in name and not _is_there(name, headers.tree)]
+        return f"its source {lost[0]!r} is not in the store" if lost else ""
+    if outside:
+        return f"{outside[0]!r} lies outside the folder of the restored file"
+    if "." in node.files or not _shows_the_same(node, headers, folder):
+        return "the files that it names, beside the restored one, do not show its values"
+    return ""
+
+
+def _is_there(name: str, tree: Tree) -> bool:
+    """Whether a path leads to a dataset of a tree, or through a link that may lead to one."""
+    path = "/" + name.strip("/")
+    if isinstance(tree.nodes.get(path), ArrayNode):
+        return True
+    above, _, last = path.rpartition("/")
+    group = tree.nodes.get(above or "/")
+    return not isinstance(group, GroupNode) or any(link.name == last for link in group.links)
 
 
 def _inside(file: str, folder: Path) -> bool:

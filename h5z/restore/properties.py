@@ -109,8 +109,13 @@ def _map(plist: Any, node: ArrayNode) -> None:
     for file, dataset, here, there, extent in node.sources:
         mapped = selection(here, node.shape or ())
         if there == "all" and not extent:  # HDF5 forgets the extent of what is taken whole
-            extent = [mapped.get_select_npoints()]
+            extent = [_block_size(here) if "inf" in here else mapped.get_select_npoints()]
         plist.set_virtual(mapped, raw_name(file), raw_name(dataset), selection(there, tuple(extent)))
+
+
+def _block_size(text: str) -> int:
+    """Elements of one block of an unlimited selection, which one source of many fills."""
+    return math.prod(int(axis.rpartition(":")[2]) for axis in text.split(","))
 
 
 def materialised(node: ArrayNode) -> ArrayNode:
