@@ -55,9 +55,10 @@ def _reason(node: ArrayNode, headers: Headers, folder: Path, layouts: str) -> st
     if node.layout == "external" and outside:
         return f"{outside[0]!r} lies outside the folder of the restored file"
     if layouts == "rebuild":
-        there = [(folder / file).exists() for file in node.files]
-        partly = node.layout == "external" and any(there) and not all(there)
-        return "some of its files are there and some are not" if partly else ""
+        there = [(folder / file).exists() for file in node.files] if node.layout == "external" else []
+        if any(there) and not (all(there) and _shows_the_same(node, headers, folder)):
+            return "files of those names are there and hold other values"
+        return ""
     if node.layout == "virtual" and set(node.files) == {"."}:
         lost = [name for _, name, *_ in node.sources if "%" not in name and not _is_there(name, headers.tree)]
         return f"its source {lost[0]!r} is not in the store" if lost else ""
