@@ -325,6 +325,8 @@ class _Planner:
         """
         wanted = self.policy.pick("codec", node.path)
         chain = from_filters(node.filters, itemsize) if wanted in ("keep", "auto") and not text and not leaf.ragged else None
+        if chain and (leaf.steps or raw_layout(leaf.described).itemsize != itemsize):  # of other bytes than the file's
+            chain = [_of_elements(codec, itemsize) for codec in chain]
         portable = chain and all(codec["name"] in PORTABLE for codec in chain)
         return chain if chain is not None and (wanted == "keep" or portable) else None
 
@@ -384,6 +386,12 @@ class _Planner:
         if masked is not None and _fits(masked, leaf.described):
             return masked, masked != value
         return None, value is not None and bool(np.any(decode(value, leaf.described) != decode_zero(leaf.described)))
+
+
+def _of_elements(codec: dict[str, Any], itemsize: int) -> dict[str, Any]:
+    """A codec for elements of another size: HDF5's shuffle counts the file's bytes of an element, padding included."""
+    config = codec["configuration"]
+    return {**codec, "configuration": {**config, "elementsize": itemsize}} if "elementsize" in config else codec
 
 
 def _served(node: ArrayNode, own: Shape) -> bool:

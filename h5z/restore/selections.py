@@ -38,7 +38,7 @@ def selection(text: str, extent: Shape) -> Any:
     elif text.startswith("("):
         points = [[int(number) for number in point.strip("()").split(",")] for point in text.split(";")]
         space.select_elements(np.asarray(points, np.uint64))
-    elif text.count(":") == 3 * (text.count(",") + 1):
+    elif ";" not in text and text.count(":") == 3 * (text.count(",") + 1):
         terms = [[_count(number) for number in axis.split(":")] for axis in text.split(",")]
         start, stride, count, block = zip(*terms, strict=True)
         space.select_hyperslab(start, count, stride, block)
