@@ -6,6 +6,7 @@ from h5z.convert import convert, graph, lazy, plan
 from h5z.plan import Plan
 from h5z.policy import Policy
 from h5z.report import Report
+from h5z.restore import restore
 from h5z.scan import scan
 from h5z.state import State, state
 from h5z.verify import verify
@@ -25,6 +26,7 @@ __all__ = [
     "lazy",
     "load",
     "plan",
+    "restore",
     "save",
     "scan",
     "state",

@@ -26,7 +26,7 @@ DIMENSION_ATTRIBUTES = frozenset(
 SCALE_ATTRIBUTES = frozenset({"CLASS", "NAME"})
 
 
-def encode(value: Any, dtype: Datatype, name_of: Callable[[Any], str]) -> Json:
+def encode(value: Any, dtype: Datatype, name_of: Callable[[Any], str | None]) -> Json:
     """Turn a value that h5py read into JSON.
 
     Parameters
@@ -66,7 +66,7 @@ def _of_sequences(array: Any) -> bool:
     return array.dtype == object and all(isinstance(i, np.ndarray | list | tuple | type(None)) for i in array.flat)
 
 
-def _scalar(value: Any, dtype: Datatype, name_of: Callable[[Any], str]) -> Json:
+def _scalar(value: Any, dtype: Datatype, name_of: Callable[[Any], str | None]) -> Json:
     kind = class_of(dtype)
     if isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype == object:
         value = value[()]
@@ -161,7 +161,9 @@ def _float(value: Json) -> float:
 
 
 def _visible(value: Json) -> Json:
-    """The form that a plain reader gets: bytes as Latin-1 text, which shows them without failing."""
+    """The form that a plain reader gets: bytes as Latin-1 text, which shows them without failing; a null string is empty."""
+    if value is None:
+        return ""
     if isinstance(value, dict) and "base64" in value:
         return base64.b64decode(value["base64"]).rstrip(b"\0").decode("latin-1")
     return [_visible(item) for item in value] if isinstance(value, list) else value
@@ -173,7 +175,11 @@ def _implied(item: Attribute, value: Json) -> bool:
         return False
     first = value if item.shape == () else value[0] if isinstance(value, list) and value else None
     kinds: list[tuple[type, Datatype]] = [(bool, BOOL), (str, STRING), (int, "<i8"), (float, "<f8")]
-    return item.committed is None and any(type(first) is kind and item.dtype == dtype for kind, dtype in kinds)
+    return (
+        item.committed is None
+        and item.maxshape is None
+        and any(type(first) is kind and item.dtype == dtype for kind, dtype in kinds)
+    )
 
 
 def project(
@@ -207,6 +213,8 @@ def project(
             entry: dict[str, Json] = {"dtype": item.dtype, "shape": None if item.shape is None else list(item.shape)}
             if item.committed:
                 entry["committed"] = item.committed
+            if item.maxshape is not None:
+                entry["maxshape"] = list(item.maxshape)
             if visible is None or _json(visible[0]) != _json(value):
                 entry["value"] = value
             record[item.name] = entry

@@ -206,6 +206,25 @@ def verify(
 
 
 @app.command()
+def restore(
+    source: Annotated[str, typer.Argument(help="A Zarr store, of h5z's or not.")],
+    target: Annotated[str, typer.Argument(help="The HDF5 file to be.")],
+    verify: Annotated[str | None, typer.Option(help="structure, sample or full, before the file takes its place.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+    layouts: Annotated[str, typer.Option(help="auto, rebuild or materialise: virtual datasets and external storage.")] = "auto",
+    memory: Annotated[str | None, typer.Option(help="Peak memory, such as 512MiB.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Threads; the machine's cores by default.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Build the HDF5 file again from a Zarr store."""
+    progress = sys.stderr.isatty() and not as_json
+    options: dict[str, Any] = {"verify": verify, "overwrite": overwrite, "layouts": layouts, "memory": memory}
+    report = h5z.restore(source, target, workers=workers, progress=progress, **options)
+    _print(report, as_json)
+    raise typer.Exit(report.exit_code)
+
+
+@app.command()
 @_with_policy
 def migrate(
     sources: Annotated[list[str], typer.Argument(help="HDF5 files, folders, globs, URLs, or @listing.")],

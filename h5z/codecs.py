@@ -13,6 +13,7 @@ from typing import Any
 
 import google_crc32c
 import numcodecs
+from isal import isal_zlib
 
 from h5z.errors import PlanError
 from h5z.filters import blosc_name
@@ -217,3 +218,40 @@ def encoder(chain: Sequence[dict[str, Any]], text: str | None = None) -> Callabl
         return data
 
     return encode
+
+
+def decoder(chain: Sequence[dict[str, Any]]) -> Callable[[Any], Any] | None:
+    """A function that decodes what `encoder` has encoded; None where only Zarr's own pipeline can.
+
+    >>> decoder(parse("gzip:1"))(encoder(parse("gzip:1"))(b"abc"))
+    b'abc'
+    """
+    steps: list[Callable[[Any], Any]] = []
+    for document in chain:
+        name, config = document["name"], dict(document["configuration"])
+        if name not in ("zstd", "gzip", "blosc") and not name.startswith("numcodecs."):
+            return None
+        if name == "blosc":
+            config["shuffle"] = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}[config["shuffle"]]
+        if name in ("gzip", "numcodecs.gzip"):
+            steps.append(partial(isal_zlib.decompress, wbits=31))
+        elif name == "numcodecs.zlib":
+            steps.append(isal_zlib.decompress)
+        else:
+            steps.append(numcodecs.get_codec({"id": name.removeprefix("numcodecs."), **config}).decode)
+
+    def decode(data: Any) -> Any:
+        for step in reversed(steps):
+            data = step(data)
+        return data
+
+    return decode
+
+
+def from_v2(filters: Sequence[dict[str, Any]] | None, compressor: dict[str, Any] | None) -> Chain:
+    """The codec chain of Zarr v2's ``filters`` and ``compressor``.
+
+    >>> from_v2(None, {"id": "zstd", "level": 1})
+    [{'name': 'zstd', 'configuration': {'level': 1, 'checksum': False}}]
+    """
+    return [_document(config) for config in (*(filters or ()), *([compressor] if compressor else ()))]

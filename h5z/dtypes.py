@@ -16,6 +16,7 @@ import numpy as np
 from h5py import h5t
 
 from h5z.errors import UnsupportedError
+from h5z.libhdf5 import significant_bits
 from h5z.limits import MOST_TYPE_LEVELS, at_most
 from h5z.nodes import Datatype
 
@@ -104,6 +105,8 @@ def _bits(tid: Any) -> dict[str, Any]:
         out["order"] = _ORDER_NAMES.get(out["order"], str(out["order"]))
     elif tid.get_class() == h5t.TIME:
         out["order"] = "little" if tid.equal(h5t.UNIX_D32LE) or tid.equal(h5t.UNIX_D64LE) else "big"
+    if "precision" not in out and significant_bits(tid) != (8 * out["size"], 0):
+        out["precision"], out["offset"] = significant_bits(tid)
     return out
 
 

@@ -12,16 +12,19 @@ from typing import Any, cast
 import numpy as np
 from h5py import h5i
 
+from h5z import nulls
+from h5z.chunkindex import chunk_states
 from h5z.dimensions import is_bare
 from h5z.direct import Fetch
 from h5z.dtypes import Leaf, access, class_of, is_string, leaves, parts, variable
 from h5z.errors import UnsupportedError
 from h5z.filters import BUILTIN, filter_available
-from h5z.grid import region_shape
+from h5z.grid import ChunkGrid, region_shape
 from h5z.nodes import ArrayNode
 from h5z.pacing import pieces
 from h5z.payload import Run, joined
 from h5z.references import reference_text
+from h5z.runs import encode_runs
 from h5z.source import Dataset, split
 
 LARGEST_CONTENT = 1 << 16
@@ -53,14 +56,26 @@ def measured(node: ArrayNode, handle: Dataset, did: Any, fetch: Fetch | None = N
         handle.read_from(did, tuple(slice(i, i + 1) for i in where))
     if is_bare(node) and 0 < node.storage_nbytes <= LARGEST_CONTENT:
         values = handle.read_from(did, (slice(0, node.shape[0]),))
-        return replace(node, content=base64.b64encode(values.tobytes()).decode() if values.any() else None)
+        content = base64.b64encode(values.tobytes()).decode() if values.any() else None
+        return replace(node, content=content, allocated=_allocated(did, node))
     for part in parts(node.dtype):
         if class_of(part) == "reference":
             _check_references(node, handle, did)
             break
     ragged = any(leaf.ragged or leaf.steps[-1:] == ("lengths",) for leaf in found)
     strings = any(is_string(p) and cast(dict[str, Any], p)["size"] is None for p in parts(node.dtype))
-    return _count(node, handle, did, fetch) if ragged or strings else node
+    counted = _count(node, handle, did, fetch) if ragged or strings else node
+    if nulls.pads_with_spaces(node.dtype):
+        masks = [nulls.zero_padded(did, node.dtype, region) for region in handle.rows(node.shape)]
+        runs = encode_runs(np.concatenate(masks))
+        counted = replace(counted, nulls={"": runs} if runs is not None else None)
+    return replace(counted, allocated=_allocated(did, node))
+
+
+def _allocated(did: Any, node: ArrayNode) -> Any:
+    if node.layout == "chunked" and node.shape and node.chunks:
+        return encode_runs(chunk_states(did, ChunkGrid(node.shape, node.chunks)))
+    return encode_runs([-1 if node.layout == "contiguous" and node.storage_nbytes == 0 else 0])
 
 
 def _unusual(node: ArrayNode) -> bool:
@@ -89,16 +104,22 @@ def _count(node: ArrayNode, handle: Dataset, did: Any, fetch: Fetch | None) -> A
     """Pass over variable-length data in pieces: elements of each row per leaf, bytes, and whether all text is UTF-8."""
     counts: dict[str, list[int]] = {}
     runs: list[Run] = []
+    flags: dict[str, list[Any]] = {}
     utf8 = True
     wanted = leaves(node.dtype)
     by_row = any(leaf.ragged for leaf in wanted)
     for region in pieces(node, did, fetch, runs, by_row=by_row):
         block = handle.read_from(did, region)
         total = largest = 0
+        read: dict[tuple[str, ...], int] = {}
+        empty = False
         for leaf in wanted:
             most = 0
             for row in _rows(block) if leaf.ragged else [block]:
                 values = split(row, leaf.steps)
+                if leaf.dtype == "string" and class_of(leaf.described) == "string":
+                    empty = empty or not all(np.ravel(values))
+                    read[leaf.steps] = read.get(leaf.steps, 0) + np.size(values)
                 if leaf.ragged:
                     counts.setdefault("/".join(leaf.steps), []).append(len(values))
                 nbytes, heaviest, clean = _weigh(values, leaf)
@@ -107,7 +128,11 @@ def _count(node: ArrayNode, handle: Dataset, did: Any, fetch: Fetch | None) -> A
                 most = max(most, nbytes if leaf.ragged else heaviest * math.prod(leaf.extra))
             largest += most
         runs.append((math.prod(region_shape(region)), total, min(largest, total)))
-    return replace(node, counts=counts, utf8=utf8, payload=tuple(joined(runs, MOST_RUNS)))
+        masks = nulls.in_dataset(did, node.dtype, region) if empty else {}
+        for steps, count in read.items():
+            flags.setdefault("/".join(steps), []).append(masks.get(steps, np.zeros(count, bool)))
+    null = {steps: found for steps, pieces_ in flags.items() if (found := encode_runs(np.concatenate(pieces_))) is not None}
+    return replace(node, counts=counts, utf8=utf8, payload=tuple(joined(runs, MOST_RUNS)), nulls=null or None)
 
 
 def _weigh(values: Any, leaf: Leaf) -> tuple[int, int, bool]:

@@ -58,18 +58,22 @@ class Record:
 
 @dataclass(frozen=True)
 class Attribute(Record):
-    """An attribute: its datatype, its dataspace (`shape` is None for a null one) and its value as JSON."""
+    """An attribute: its datatype, its dataspace (`shape` is None for a null one) and its value as JSON.
+
+    `maxshape` is None where it equals the shape; an element None is unlimited.
+    """
 
     name: str
     dtype: Datatype
     shape: Shape | None
     value: Json
     committed: str | None = None
+    maxshape: tuple[int | None, ...] | None = None
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Attribute:
         """Build the attribute that `to_dict` described."""
-        return cls(**{**data, "shape": _shape(data["shape"])})
+        return cls(**{**data, "shape": _shape(data["shape"]), "maxshape": _shape(data.get("maxshape"))})
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,7 @@ class GroupNode(Record):
     links: tuple[Link, ...] = ()
     order: str = ""
     children: tuple[str, ...] = ()
+    comment: str = ""
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> GroupNode:
@@ -133,6 +138,7 @@ class TypeNode(Record):
     dtype: Datatype
     attributes: tuple[Attribute, ...] = ()
     order: str = ""
+    comment: str = ""
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> TypeNode:
@@ -165,6 +171,14 @@ class ArrayNode(Record):
     payload : tuple of (int, int, int)
         What it weighed of them: for runs of consecutive elements of the dataset, how many, the bytes in memory of their
         variable-length parts, and those of the largest.
+    allocated : JSON
+        Per chunk in C order, as `h5z.runs` writes numbers: -1 where it is not allocated, else which filters it skipped, a
+        bit each; of a layout without chunks one number. Where not all are 0; measured.
+    nulls : mapping
+        Per path below the dataset, which of its strings are null pointers rather than empty, or, of fixed length, padded with
+        zeros rather than spaces, as runs; measured.
+    edges : str
+        ``unfiltered`` where chunks that reach past the array's end skip the filters.
     """
 
     path: str
@@ -188,6 +202,10 @@ class ArrayNode(Record):
     utf8: bool = True
     content: str | None = None
     order: str = ""
+    comment: str = ""
+    allocated: Json = None
+    nulls: Json = None
+    edges: str = ""
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ArrayNode:
@@ -238,6 +256,8 @@ class Tree(Record):
         Credentials that the file's URL carried, as storage options; neither shown nor written.
     digest : str
         Of a file's header and of where its data lie (`h5z.identity`); empty of a tree that was not measured.
+    creation : mapping, optional
+        What the file was created with, where it is not HDF5's default: version of the superblock, sizes, strategy of space.
     """
 
     file: str
@@ -249,6 +269,7 @@ class Tree(Record):
     user_block: str = ""
     access: dict[str, Any] | None = field(default=None, repr=False, compare=False)
     digest: str = ""
+    creation: Json = None
 
     @property
     def groups(self) -> Iterator[GroupNode]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Iterable, Iterator
@@ -216,11 +217,25 @@ class _Planner:
             ]
         if node.path == "/" and self.tree.user_block:
             record["user_block"] = self.tree.user_block
+        if node.path == "/" and self.tree.creation:
+            record["creation"] = self.tree.creation
+        if node.path == "/" and any(json_name(name) != name for name in self._names()):
+            record["escaped"] = True
         if node.order:
             record["order"] = node.order
         if "links" in node.order:
             record["children"] = [json_name(name) for name in node.children]
         self.groups[place] = clean({**seen, **({"h5z": record} if record else {})})
+
+    def _names(self) -> Iterator[str]:
+        """Every name in the file that JSON may not hold as it is."""
+        for node in self.tree.nodes.values():
+            yield node.path
+            yield from (item.name for item in node.attributes)
+            if isinstance(node, GroupNode):
+                yield from (text for link in node.links for text in (link.name, link.target, link.file or ""))
+            elif isinstance(node.dtype, dict):
+                yield json.dumps(node.dtype, ensure_ascii=False)
 
     def _typed(self, node: TypeNode) -> dict[str, Json]:
         return cast(dict[str, Json], clean({key: value for key, value in node.to_dict().items() if key != "path"}))
@@ -253,7 +268,8 @@ class _Planner:
         place, record = self._place(node.path)
         seen, exact = project(node.attributes, netcdf=self.netcdf, zarr_format=self.policy.zarr_format, array=node)
         record |= array_record(node) | attribute_record(node, exact)
-        if class_of(node.dtype) == "enum" and not self.netcdf and "flag_values" not in seen:
+        if class_of(node.dtype) == "enum" and not self.netcdf and not {"flag_values", "flag_meanings"} & seen.keys():
+            record["added"] = ["flag_values", "flag_meanings"]
             members = cast(dict[str, Any], node.dtype)["members"]
             seen["flag_values"], seen["flag_meanings"] = (
                 list(members.values()),
@@ -376,6 +392,8 @@ class _Planner:
         """
         wanted = self.policy.pick("codec", node.path)
         chain = from_filters(node.filters, itemsize) if wanted in ("keep", "auto") and not text and not leaf.ragged else None
+        if chain and (leaf.steps or raw_layout(leaf.described).itemsize != itemsize):  # of other bytes than the file's
+            chain = [_of_elements(codec, itemsize) for codec in chain]
         portable = chain and all(codec["name"] in PORTABLE for codec in chain)
         return chain if chain is not None and (wanted == "keep" or portable) else None
 
@@ -442,6 +460,12 @@ class _Planner:
 def _itemsize(node: ArrayNode, leaf: Leaf) -> int:
     """Bytes of an element; where they vary, their mean."""
     return mean_nbytes(node.payload) if isinstance(leaf.dtype, str) else leaf.dtype.itemsize
+
+
+def _of_elements(codec: dict[str, Any], itemsize: int) -> dict[str, Any]:
+    """A codec for elements of another size: HDF5's shuffle counts the file's bytes of an element, padding included."""
+    config = codec["configuration"]
+    return {**codec, "configuration": {**config, "elementsize": itemsize}} if "elementsize" in config else codec
 
 
 def _served(node: ArrayNode, own: Shape) -> bool:

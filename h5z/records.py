@@ -33,13 +33,16 @@ def attribute_record(node: GroupNode | ArrayNode, exact: dict[str, Json]) -> dic
     record: dict[str, Json] = {"attributes": exact} if exact else {}
     if "attrs" in node.order and len(node.attributes) > 1:
         record["attribute_order"] = [item.name for item in node.attributes]
+    if node.comment:
+        record["comment"] = node.comment
     return record
 
 
 def array_record(node: ArrayNode) -> dict[str, Json]:
     """What Zarr has no word for of a dataset's header."""
     keep = ("maxshape", "layout", "chunks", "filters", "fill", "fill_time", "alloc_time", "scales", "committed")
-    record = {key: value for key, value in node.to_dict().items() if key in (*keep, "sources", "order")}
+    more = ("sources", "order", "allocated", "nulls", "edges")
+    record = {key: value for key, value in node.to_dict().items() if key in (*keep, *more)}
     if not _implied(node.dtype):
         record["dtype"] = node.dtype
     if node.shape is None:

@@ -22,6 +22,8 @@ def address(oid: Any) -> tuple[int, int]:
 def reference_text(ref: Any, fid: Any, paths: dict[tuple[int, int], str] | None = None) -> str:
     """The path, and for a region the selection, that a reference points to; empty for a null reference.
 
+    A region that is all of a dataset, whatever its size, is the path alone.
+
     Raises
     ------
     SourceError
@@ -34,7 +36,10 @@ def reference_text(ref: Any, fid: Any, paths: dict[tuple[int, int], str] | None 
         path = (paths or {}).get(address(target)) or (h5r.get_name(ref, fid) or b"").decode("utf-8", "surrogateescape")
     except (KeyError, OSError, RuntimeError, ValueError, SystemError) as error:
         raise SourceError(f"a reference points to nothing ({one_line(error)})") from None
-    return path + f"[{space_text(h5r.get_region(ref, fid))}]" if isinstance(ref, h5py.RegionReference) else path
+    if not isinstance(ref, h5py.RegionReference):
+        return path
+    region = h5r.get_region(ref, fid)
+    return path if region.get_select_type() == h5s.SEL_ALL else f"{path}[{space_text(region)}]"
 
 
 def space_text(space: Any) -> str:
@@ -57,6 +62,20 @@ def space_text(space: Any) -> str:
             return ",".join(f"{a}:{s}:{_limit(c)}:{_limit(b)}" for a, s, c, b in terms)
     blocks = space.get_select_hyper_blocklist()
     return ";".join(",".join(f"{a}:{b + 1}" for a, b in zip(low, high, strict=True)) for low, high in blocks)
+
+
+def mapping_text(space: Any) -> str:
+    """A selection of a virtual dataset's mapping as text: ``all``, ``start:stride:count:block`` per axis, else `space_text`.
+
+    >>> space = h5s.create_simple((4, 5)); space.select_hyperslab((0, 1), (2, 1), (2, 1), (1, 3)); mapping_text(space)
+    '0:2:2:1,1:1:1:3'
+    """
+    if space.get_select_type() == h5s.SEL_ALL:
+        return "all"
+    if space.get_select_type() == h5s.SEL_HYPERSLABS and space.is_regular_hyperslab():
+        terms = zip(*space.get_regular_hyperslab(), strict=True)
+        return ",".join(f"{a}:{s}:{_limit(c)}:{_limit(b)}" for a, s, c, b in terms)
+    return space_text(space)
 
 
 def _limit(count: int) -> str:

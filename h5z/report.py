@@ -31,7 +31,8 @@ class Report(Record):
     Attributes
     ----------
     status : str
-        ``converted``, ``unchanged`` (this same migration was already complete), ``verified``, ``repaired`` or ``differs``.
+        ``converted``, ``unchanged`` (this same migration was already complete), ``verified``, ``repaired``,
+        ``restored`` or ``differs``.
     nbytes, source_nbytes, stored_nbytes : int
         Bytes of all arrays decoded; of the source file; of the write units that this run stored.
     not_carried : tuple of Problem
@@ -89,13 +90,15 @@ class Report(Record):
         amount = f"{self.arrays} arrays, {size(self.nbytes)}"
         head = {
             "converted": f"converted {self.source} -> {self.target}: {amount} in {self.seconds:.1f} s",
+            "restored": f"restored {self.source} -> {self.target}: {amount} in {self.seconds:.1f} s",
             "unchanged": f"{self.target} already holds this migration of {self.source}: nothing to do",
             "verified": f"verified {self.target} against {against}: {amount}",
             "repaired": f"repaired {self.target} from {self.source}: {amount}",
             "differs": f"{self.target} differs from {against}",
         }.get(self.status, self.status)
-        lines = [head + (f"; verified ({self.level})" if self.level and self.status == "converted" else "")]
-        lines += [f"not carried over: {problem.path}: {problem.reason}" for problem in self.not_carried]
+        lines = [head + (f"; verified ({self.level})" if self.level and self.status in ("converted", "restored") else "")]
+        left = "not restored" if self.status == "restored" else "not carried over"
+        lines += [f"{left}: {problem.path}: {problem.reason}" for problem in self.not_carried]
         lines += [f"differs: {difference}" for difference in self.differences]
         return "\n".join([*lines, *self.notes])
 

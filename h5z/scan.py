@@ -19,7 +19,7 @@ import h5py
 import numpy as np
 from h5py import h5, h5a, h5d, h5ds, h5f, h5g, h5l, h5o, h5p, h5s, h5t, h5z
 
-from h5z import limits
+from h5z import limits, nulls
 from h5z.attributes import encode
 from h5z.credentials import joined, separate
 from h5z.dimensions import is_bare
@@ -31,21 +31,24 @@ from h5z.filters import filter_available
 from h5z.heartbeat import beat
 from h5z.identity import ChunkIndex, header_digest
 from h5z.isolation import run_isolated
+from h5z.libhdf5 import DONT_FILTER_PARTIAL_CHUNKS, chunk_options, comment
 from h5z.listing import identify
 from h5z.measure import LARGEST_CONTENT, measured
 from h5z.nodes import ArrayNode, Attribute, Datatype, GroupNode, Json, Link, Node, Problem, Tree, TypeNode
 from h5z.ranged import Ranges
-from h5z.references import address, reference_text, space_text
+from h5z.references import address, mapping_text, reference_text
 from h5z.roots import Roots
 from h5z.source import Dataset
+from h5z.typeids import has_text
 
 _LAYOUTS = {h5d.COMPACT: "compact", h5d.CONTIGUOUS: "contiguous", h5d.CHUNKED: "chunked", h5d.VIRTUAL: "virtual"}
 _FILL_TIMES = {h5d.FILL_TIME_ALLOC: "alloc", h5d.FILL_TIME_NEVER: "never", h5d.FILL_TIME_IFSET: "ifset"}
 _ALLOC_TIMES = {h5d.ALLOC_TIME_EARLY: "early", h5d.ALLOC_TIME_LATE: "late", h5d.ALLOC_TIME_INCR: "incr"}
-# What libhdf5 keeps of attached dimension scales: `ArrayNode.scales` says the same.
+# What libhdf5 keeps of attached dimension scales: `ArrayNode.scales` says the same, where these cannot be read.
 _DERIVED = frozenset({"DIMENSION_LIST", "REFERENCE_LIST"})
 _WORDS = {h5t.CSET_ASCII: h5py.string_dtype("ascii"), h5t.CSET_UTF8: h5py.string_dtype("utf-8")}
 _COMMENT_MESSAGE = 13
+_STRATEGIES = ("fsm_aggr", "page", "aggr", "none")
 
 
 def scan(
@@ -117,7 +120,9 @@ def scan(
         nodes = scanner.walk()
         block = _user_block(name, file.userblock_size, storage_options)
         digest = header_digest(name, storage_options) + scanner.index.digest() if measure else ""
-        return Tree(name, size, mtime_ns, nodes, tuple(scanner.problems), tuple(scanner.notes), block, access, digest)
+        creation = _creation(file.id.get_create_plist())
+        problems, notes = tuple(scanner.problems), tuple(scanner.notes)
+        return Tree(name, size, mtime_ns, nodes, problems, notes, block, access, digest, creation)
 
 
 def _user_block(name: str, nbytes: int, storage_options: dict[str, Any] | None) -> str:
@@ -132,6 +137,19 @@ def _user_block(name: str, nbytes: int, storage_options: dict[str, Any] | None) 
             return base64.b64encode(raw.read(nbytes)).decode()
     with open(name, "rb") as raw:
         return base64.b64encode(raw.read(nbytes)).decode()
+
+
+def _creation(plist: Any) -> dict[str, Json] | None:
+    """What a file was created with, where that is not HDF5's oldest default."""
+    strategy, persist, threshold = plist.get_file_space_strategy()
+    found = {
+        "superblock": int(plist.get_version()[0]),
+        "sizes": list(map(int, plist.get_sizes())),
+        "space": [_STRATEGIES[strategy], bool(persist), int(threshold)],
+        "page": int(plist.get_file_space_page_size()),
+    }
+    usual = {"superblock": 0, "sizes": [8, 8], "space": ["fsm_aggr", False, 1], "page": 4096}
+    return {key: value for key, value in found.items() if value != usual[key]} or None
 
 
 @dataclass
@@ -298,14 +316,14 @@ class _Scanner:
         plist = None if named else oid.get_create_plist()
         info = h5o.get_info(oid)
         attributes = tuple(self._attributes(path, oid, plist)) if info.num_attrs else ()
-        if info.hdr.mesg.present >> _COMMENT_MESSAGE & 1:
-            self.notes.append(f"{path} has a comment, which h5py cannot read: it is not carried over")
+        remark = comment(oid) if info.hdr.mesg.present >> _COMMENT_MESSAGE & 1 else ""
         if named:
-            return TypeNode(path, describe(oid), attributes)
+            return TypeNode(path, describe(oid), attributes, comment=remark)
         order = _order_flags(plist, isinstance(oid, h5g.GroupID))
         if isinstance(oid, h5g.GroupID):
-            return GroupNode(path, attributes, tuple(met.links), order, tuple(met.names) if "links" in order else ())
-        return self._array(path, oid, plist, attributes, order)
+            names = tuple(met.names) if "links" in order else ()
+            return GroupNode(path, attributes, tuple(met.links), order, names, remark)
+        return self._array(path, oid, plist, attributes, order, remark)
 
     def _outline(self, path: str, did: Any) -> ArrayNode:
         """What a listing shows of a dataset."""
@@ -329,21 +347,21 @@ class _Scanner:
         for raw in names:
             beat()
             name = _text(raw)
-            if name in _DERIVED and isinstance(oid, h5d.DatasetID):
-                continue
+            derived = name in _DERIVED and isinstance(oid, h5d.DatasetID)
             try:
-                yield self._attribute(oid, raw, name)
+                yield self._attribute(oid, raw, name, self._name_if_any if derived else None)
             except Exception as error:
-                self.problems.append(Problem(f"{path}@{name}", _reason(error)))
+                if not derived:
+                    self.problems.append(Problem(f"{path}@{name}", _reason(error)))
 
-    def _attribute(self, oid: Any, raw: bytes, name: str, name_of: Callable[[Any], str] | None = None) -> Attribute:
+    def _attribute(self, oid: Any, raw: bytes, name: str, name_of: Callable[[Any], str | None] | None = None) -> Attribute:
         aid = h5a.open(oid, raw)
         tid, space = aid.get_type(), aid.get_space()
         dtype = describe(tid)
         committed = self.paths.get(address(tid)) if tid.committed() else None
         if space.get_simple_extent_type() == h5s.NULL:
             return Attribute(name, dtype, None, None, committed)
-        shape = tuple(map(int, space.get_simple_extent_dims()))
+        shape, maxshape = _extent(space)
         nbytes = math.prod(shape) * max(8, tid.get_size())
         limits.at_most(limits.LARGEST_ATTRIBUTE_NBYTES, nbytes, "bytes of an attribute")
         self.attributes_nbytes = limits.at_most(
@@ -366,32 +384,37 @@ class _Scanner:
             leaves(dtype)
             value, mtype = memory(dtype, tid, shape)
             aid.read(value, mtype)
-        return Attribute(name, dtype, shape, encode(value, dtype, name_of or self._name_of), committed)
+        coded = encode(value, dtype, name_of or self._name_of)
+        if nulls.pads_with_spaces(dtype):
+            coded = nulls.with_zeros(coded, len(shape), nulls.stored(aid, dtype, shape))
+        if has_text(dtype) and nulls.holds_empty(coded):
+            coded = nulls.marked(coded, dtype, len(shape), nulls.in_attribute(aid, dtype))
+        return Attribute(name, dtype, shape, coded, committed, maxshape)
 
-    def _name_if_any(self, ref: Any) -> str:
+    def _name_if_any(self, ref: Any) -> str | None:
+        """Where a reference points; empty for a null reference, None where what it pointed to is gone."""
         try:
             return self._name_of(ref)
         except SourceError:
-            return ""
+            return None
 
     def _name_of(self, ref: Any) -> str:
         return reference_text(ref, self.file.id, self.paths)
 
-    def _array(self, path: str, did: Any, plist: Any, attributes: tuple[Attribute, ...], order: str) -> ArrayNode:
+    def _array(self, path: str, did: Any, plist: Any, attributes: tuple[Attribute, ...], order: str, remark: str) -> ArrayNode:
         self.roots.check(did)  # before libhdf5 looks for the extent of virtual sources
         tid, space = did.get_type(), did.get_space()
         limits.at_most(limits.LARGEST_ELEMENT_NBYTES, tid.get_size(), "bytes of an element")
         dtype = describe(tid)
         null = space.get_simple_extent_type() == h5s.NULL
-        shape = None if null else tuple(map(int, space.get_simple_extent_dims()))
-        maxshape = None if null else tuple(None if n == h5s.UNLIMITED else int(n) for n in space.get_simple_extent_dims(True))
+        shape, maxshape = (None, None) if null else _extent(space)
         layout = _LAYOUTS.get(plist.get_layout(), "unknown")
         external = [plist.get_external(i) for i in range(plist.get_external_count())]
         node = ArrayNode(
             path,
             dtype,
             shape,
-            maxshape if maxshape != shape else None,
+            maxshape,
             "external" if external else layout,
             tuple(plist.get_chunk()) if layout == "chunked" else None,
             tuple(_filters(plist)),
@@ -407,6 +430,8 @@ class _Scanner:
             if external
             else tuple(_virtual(plist, layout)),
             order=order,
+            comment=remark,
+            edges="unfiltered" if layout == "chunked" and chunk_options(plist) == DONT_FILTER_PARTIAL_CHUNKS else "",
         )
         return self._measured(node, did) if self.measure else node
 
@@ -419,7 +444,10 @@ class _Scanner:
             value = np.zeros((1,), dtype)
             plist.get_fill_value(value)
         else:
-            value = handle.read_from(self._never_written(did, plist), (slice(0, 1),))
+            fresh = self._never_written(did, plist)
+            value = handle.read_from(fresh, (slice(0, 1),))
+            if has_text(dtype) and nulls.holds_empty(coded := encode(value, dtype, self._name_of)):
+                return {"value": nulls.marked(coded, dtype, 1, nulls.in_dataset(fresh, dtype, (slice(0, 1),)))[0]}
         return {"value": encode(value, dtype, self._name_of)[0]}
 
     def _never_written(self, did: Any, plist: Any) -> Any:
@@ -451,6 +479,13 @@ class _Scanner:
             yield from (tuple(item for item in refs if item) for refs in listed[axis:])
 
 
+def _extent(space: Any) -> tuple[tuple[int, ...], tuple[int | None, ...] | None]:
+    """A dataspace's shape, and its limits where they are others."""
+    shape = tuple(map(int, space.get_simple_extent_dims()))
+    most = tuple(None if n == h5s.UNLIMITED else int(n) for n in space.get_simple_extent_dims(True))
+    return shape, None if most == shape else most
+
+
 def _text(raw: Any) -> str:
     return raw.decode("utf-8", "surrogateescape") if isinstance(raw, bytes) else str(raw)
 
@@ -478,9 +513,9 @@ def _virtual_files(plist: Any, layout: str) -> tuple[str, ...]:
 
 def _virtual(plist: Any, layout: str) -> Iterator[list[Any]]:
     for i in range(plist.get_virtual_count() if layout == "virtual" else 0):
-        spaces = (plist.get_virtual_vspace(i), plist.get_virtual_srcspace(i))
+        here, there = plist.get_virtual_vspace(i), plist.get_virtual_srcspace(i)
         names = [_text(plist.get_virtual_filename(i)), _text(plist.get_virtual_dsetname(i))]
-        yield [*names, *(space_text(space) for space in spaces)]
+        yield [*names, mapping_text(here), mapping_text(there), list(map(int, there.get_simple_extent_dims()))]
 
 
 def _reason(error: BaseException) -> str:

@@ -276,3 +276,15 @@ def test_changed_metadata_are_found(converted: Convert, tmp_path: Path, level: s
         assert {difference.path for difference in found.differences} == {"/packed"}, key
     (target / "packed" / "zarr.json").unlink()
     assert not h5z.verify(done.source, target, level=level).ok
+
+
+def test_a_kept_shuffle_counts_the_bytes_that_are_stored(tmp_path: Path) -> None:
+    """Not those of the file, where an element has padding, or members of its own arrays."""
+    padded = np.dtype({"names": ["a", "b"], "formats": ["<i4", "u1"], "offsets": [0, 6], "itemsize": 11})
+    several = np.dtype([("a", "<i4", (3,)), ("b", "u1")])
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for name, dtype in (("padded", padded), ("several", several)):
+            data = np.frombuffer(bytes(range(5 * dtype.itemsize)), dtype)
+            file.create_dataset(name, data=data, chunks=(3,), shuffle=True, compression="gzip")
+    report = h5z.convert(tmp_path / "a.h5", tmp_path / "a.zarr", codec="keep", verify="full")
+    assert report.ok, report
