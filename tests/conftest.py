@@ -17,6 +17,9 @@ from .oddities import ODDITIES
 from .running import Convert, Converted, Run
 
 
+collect_ignore = ["hostile/fuzzing.py"]  # which is imported from beside it, not collected
+
+
 @pytest.fixture(scope="session")
 def oddity(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Path of a generated file by its oddity's name; made once, each in a folder of its own."""
