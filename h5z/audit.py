@@ -13,7 +13,7 @@ from typing import Any
 import zarr
 from zarr.storage import StorePath
 
-from h5z.compare import unreadable
+from h5z.differences import unreadable
 from h5z.errors import TargetError
 from h5z.grid import ChunkGrid
 from h5z.report import Difference, Report

@@ -333,7 +333,7 @@ def convert(
         with telling(progress) as tell:
             return Report.from_dict(run_isolated(convert, source, target, progress=tell, **limits, **given))
     from h5z.commit import describe, finalize
-    from h5z.compare import structure
+    from h5z.differences import structure
     from h5z.prepare import prepare
     from h5z.target import Target
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from h5z.compare import structure
 from h5z.convert import moved, source_array
+from h5z.differences import structure
 from h5z.documents import Documents, Outcome, consolidated, dump, plan_documents
 from h5z.errors import PlanError
 from h5z.plan import ArrayPlan, Plan

@@ -177,8 +177,8 @@ def check(
     digests : dict
         Of every array that is the same on both sides, by path; at level "full".
     """
-    from h5z.compare import structure
     from h5z.convert import source_array
+    from h5z.differences import structure
     from h5z.units import Stored, TargetArray
 
     work = partial(run, scheduler=scheduler, workers=made.workers, advance=advance, subject=made.source, timeout=timeout)
@@ -260,7 +260,7 @@ def region_nbytes(array: ArrayPlan, region: Region) -> int:
 
 
 def _differences(pieces: tuple[tuple[SourceArray, TargetArray, Region], ...]) -> list[Difference]:
-    from h5z.compare import compare
+    from h5z.differences import compare
 
     found = []
     for piece in pieces:
@@ -280,7 +280,7 @@ def _source_digests(pieces: tuple[tuple[SourceArray, TargetArray, Region], ...])
 
 
 def _target_digests(pieces: tuple[tuple[None, TargetArray, Region], ...]) -> tuple[str, list[Any]]:
-    from h5z.compare import unreadable
+    from h5z.differences import unreadable
     from h5z.units import Stored
 
     results: list[Any] = []
@@ -300,7 +300,7 @@ def _target_digests(pieces: tuple[tuple[None, TargetArray, Region], ...]) -> tup
 
 def _first(source: SourceArray, written: TargetArray, expected: Digest, found: Digest) -> Difference:
     """The first difference of an array whose digests differ."""
-    from h5z.compare import compare
+    from h5z.differences import compare
 
     for region in _cells(written.plan.block, written.plan):
         difference = compare(source, written, region)

@@ -16,7 +16,6 @@ from h5z.errors import H5zError
 from .oddities import ODDITIES
 from .running import Convert, Converted, Run
 
-
 collect_ignore = ["hostile/fuzzing.py"]  # which is imported from beside it, not collected
 
 

@@ -38,7 +38,7 @@ LAYERS = (
     {"documents", "target", "units", "staging"},
     {"commit"},
     {"prepare"},
-    {"compare", "verify", "convert", "audit", "repair", "state"},
+    {"differences", "verify", "convert", "audit", "repair", "state"},
     {"explore", "doctor", "objects", "events", "restore"},
     {"cli"},
 )

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from h5py import h5r
 
-from h5z.compare import first_difference
+from h5z.differences import first_difference
 from h5z.dtypes import Leaf, class_of, relabelled
 from h5z.errors import SourceError, one_line
 from h5z.files import files, forget
