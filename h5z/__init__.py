@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from h5z.convert import convert, graph, lazy, plan
+from h5z.explore import explore
 from h5z.plan import Plan
 from h5z.policy import Policy
 from h5z.report import Report
@@ -13,7 +14,21 @@ if TYPE_CHECKING:
     from h5z.objects import load, save
     from h5z.target import finalize
 
-__all__ = ["Plan", "Policy", "Report", "convert", "finalize", "graph", "lazy", "load", "plan", "save", "scan", "verify"]
+__all__ = [
+    "Plan",
+    "Policy",
+    "Report",
+    "convert",
+    "explore",
+    "finalize",
+    "graph",
+    "lazy",
+    "load",
+    "plan",
+    "save",
+    "scan",
+    "verify",
+]
 
 
 def __getattr__(name: str) -> Any:

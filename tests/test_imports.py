@@ -17,8 +17,8 @@ LAYERS = (
     {"dtypes", "attributes", "codecs", "filters"},
     {"direct", "files", "references", "source", "dimensions", "policy", "report"},
     {"scan", "measure", "isolation", "plan", "chunking", "records", "planner", "scheduling"},
-    {"documents", "target", "units", "staging"},
-    {"verify", "convert"},
+    {"documents", "target", "units", "staging", "metadata", "render"},
+    {"verify", "convert", "hierarchy", "compare"},
     {"explore", "doctor", "objects"},
     {"cli"},
 )
