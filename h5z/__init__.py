@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from h5z.convert import convert, graph, lazy, plan
+from h5z.explore import explore
 from h5z.plan import Plan
 from h5z.policy import Policy
 from h5z.report import Report
@@ -21,6 +22,7 @@ __all__ = [
     "Report",
     "State",
     "convert",
+    "explore",
     "finalize",
     "graph",
     "lazy",

@@ -127,19 +127,35 @@ def _print(value: Any, as_json: bool) -> None:
 @app.command()
 def tree(
     path: Annotated[str, typer.Argument(help="An HDF5 file or a Zarr store.")],
+    other: Annotated[str | None, typer.Argument(help="Another, such as its target: show both side by side.")] = None,
     attributes: Annotated[bool, typer.Option("--attributes", "-a", help="Show attributes.")] = False,
     depth: Annotated[int | None, typer.Option(help="Levels to show.")] = None,
+    pattern: Annotated[str | None, typer.Option(help="Show what has this in its name, or matches it: 'temp', '/run*/x'.")] = None,
+    sizes: Annotated[
+        bool, typer.Option("--sizes/--no-sizes", help="List what a store holds, for the bytes of its arrays.")
+    ] = True,
     timeout: Timeout = 600,
     memory_limit: MemoryLimit = None,
     as_json: Json = False,
 ) -> None:
-    """Show the hierarchy of an HDF5 file or a Zarr store."""
-    from h5z.explore import render, scan_zarr
+    """Show the hierarchy of an HDF5 file or a Zarr store; of two, side by side."""
+    from h5z.explore import filtered, scan_any
+    from h5z.render import render
 
-    local = "://" not in path
-    is_zarr = os.path.isdir(path) if local else path.rstrip("/").endswith(".zarr")
-    found = scan_zarr(path) if is_zarr else h5z.scan(path, **_limits(timeout, memory_limit))
-    print(json.dumps(found.to_dict()) if as_json else render(found, attributes=attributes, depth=depth))
+    full = attributes or as_json or other is not None
+    limits = _limits(timeout, memory_limit)
+    found = [scan_any(where, attributes=full, sizes=sizes, **limits) for where in (path, other) if where is not None]
+    if other is not None:
+        from h5z.compare import compare
+
+        trees = [filtered(tree, depth, pattern) for tree in found]
+        comparison = compare(trees[0], trees[1])
+        print(json.dumps(comparison.to_dict()) if as_json else comparison)
+        raise typer.Exit(0 if comparison.same else 1)
+    if as_json:
+        print(json.dumps(filtered(found[0], depth, pattern).to_dict()))
+    else:
+        print(render(found[0], attributes=attributes, depth=depth, pattern=pattern))
 
 
 @app.command()

@@ -164,6 +164,8 @@ class ArrayNode(Record):
         None for HDF5's default (zeros), ``{"undefined": true}``, or ``{"value": …}``.
     storage_nbytes : int
         Bytes that the dataset takes in the file, as HDF5 says.
+    shards, names : tuple
+        Of a Zarr array: the shape of its shards, and its dimensions' names.
     content : str, optional
         What is stored, as base64, of a netCDF-4 dimension that is no variable: its readers show none of it.
     counts : mapping
@@ -206,6 +208,8 @@ class ArrayNode(Record):
     allocated: Json = None
     nulls: Json = None
     edges: str = ""
+    shards: Shape | None = None
+    names: tuple[str | None, ...] = ()
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ArrayNode:
@@ -216,6 +220,8 @@ class ArrayNode(Record):
                 "shape": _shape(data["shape"]),
                 "maxshape": _shape(data.get("maxshape")),
                 "chunks": _shape(data.get("chunks")),
+                "shards": _shape(data.get("shards")),
+                "names": tuple(data.get("names", ())),
                 "filters": tuple((f[0], f[1], f[2], tuple(f[3])) for f in data.get("filters", ())),
                 "attributes": _attributes(data),
                 "scales": tuple(tuple(axis) for axis in data.get("scales", ())),

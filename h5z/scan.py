@@ -125,6 +125,21 @@ def scan(
         return Tree(name, size, mtime_ns, nodes, problems, notes, block, access, digest, creation)
 
 
+def node_at(file: h5py.File, path: str) -> Node:
+    """One object of an open file, by its path: its header and attributes.
+
+    Raises
+    ------
+    SourceError
+        If it cannot be read.
+    """
+    scanner = _Scanner(file, file.filename, False, True, False, (), None)
+    try:
+        return scanner._node(_Met(path, h5o.open(file.id, path.encode("utf-8", "surrogateescape")), ()))
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError, OverflowError) as error:
+        raise SourceError(f"{file.filename}: {path} cannot be read ({one_line(error)})") from None
+
+
 def _user_block(name: str, nbytes: int, storage_options: dict[str, Any] | None) -> str:
     if nbytes == 0:
         return ""

@@ -35,10 +35,10 @@ LAYERS = (
     {"scan", "measure", "pacing", "isolation", "plan", "chunking", "records", "planner", "scheduling"},
     {"claims", "stores", "sharding"},
     {"lease"},
-    {"documents", "target", "units", "staging"},
+    {"documents", "target", "units", "staging", "metadata", "render"},
     {"commit"},
     {"prepare"},
-    {"differences", "verify", "convert", "audit", "repair", "state"},
+    {"differences", "verify", "convert", "audit", "repair", "state", "hierarchy", "compare"},
     {"explore", "doctor", "objects", "events", "restore"},
     {"cli"},
 )
