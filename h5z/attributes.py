@@ -129,6 +129,8 @@ def decode(value: Json, dtype: Datatype) -> Any:
 
     >>> decode("NaN", "<f4")
     np.float32(nan)
+    >>> np.atleast_1d(decode(["0x7fc00001", 1.0], {"class": "complex", "base": "<f4"})).view("<u4").tolist()
+    [2143289345, 1065353216]
     """
     found = plain(dtype, raw=access(dtype) == "raw")
     if found is None:
@@ -146,7 +148,9 @@ def _fill_in(out: Any, value: Json, dtype: Datatype) -> Any:
     elif is_string(dtype):
         out[...] = value.encode("utf-8")
     elif out.dtype.kind == "c":
-        out[...] = complex(_float(value[0]), _float(value[1]))
+        kind = f"{out.dtype.str[0]}f{out.dtype.itemsize // 2}"
+        halves = [_fill_in(np.zeros((), kind), part, kind) for part in value]
+        out[...] = np.array(halves, kind).view(out.dtype)[0]
     elif out.dtype.kind == "f" and isinstance(value, str) and value.startswith("0x"):
         out[...] = np.frombuffer(bytes.fromhex(value[2:]), out.dtype.newbyteorder(">"))[0]
     elif out.dtype.kind in "mM":

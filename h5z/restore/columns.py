@@ -31,7 +31,8 @@ class Columns:
     def __init__(self, node: ArrayNode, parts: Parts) -> None:
         self.node, self.parts = node, parts
         self.shape: Shape = node.shape or ()
-        self.leaves: list[Leaf] = [leaf for leaf in leaves(node.dtype, nested=() in parts) if leaf.steps in parts]
+        nested = all(part.node.zarr_format == 3 for part in parts.values()) or () in parts
+        self.leaves: list[Leaf] = leaves(node.dtype, nested=nested)
         self.ragged = any(leaf.ragged for leaf in self.leaves)
         self._nulls: dict[Steps, Any] = {}
 
