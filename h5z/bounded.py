@@ -1,6 +1,6 @@
 """Decompressors that stop at a size: what a chunk's bytes say of their own length is not to be believed.
 
-Each gives at most `most` bytes, or raises ValueError; what they allocate before that is in proportion.
+Each gives at most `most` bytes, or raises (ValueError, or what its library raises); what it allocates before is in proportion.
 """
 
 from __future__ import annotations
