@@ -50,7 +50,7 @@ def to_dataset(
     schema : Schema
         What they are.
     session_id : str or int, optional
-        The session's id; of `Records`, their own by default.
+        The session's id; by default that of `Records`, or what a mapping has under ``session_id``.
     problems : {"error", "report"}
         What becomes of rows that break the schema: an error, or they are kept (what is not of its type as missing, a relation
         that leads nowhere as -1 in its index) and named in the attributes ``problems`` and ``problem_count``.
@@ -72,7 +72,11 @@ def to_dataset(
     PlanError
         If the call is wrong.
     """
-    session = _session_id(session_id if session_id is not None else getattr(records, "session_id", None))
+    own = getattr(records, "session_id", None)
+    if isinstance(records, Mapping):
+        own = records.get("session_id")
+        records = {name: rows for name, rows in records.items() if name != "session_id"}
+    session = _session_id(own if session_id is None else session_id)
     found = Problems(session, problems, getattr(records, "source", ""))
     tables = read_tables(batches(records, schema), schema, found)
     for table in tables.values():

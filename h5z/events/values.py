@@ -345,7 +345,7 @@ def show(value: Any) -> str:
     """A value in an error's one line, cut where it is long.
 
     >>> show(b"abc"), show("x" * 99)[-6:]
-    ("b'abc'", 'xxxx…')
+    ("b'abc'", 'xxxxx…')
     """
     value = value.item() if isinstance(value, np.generic) else value
     text = " ".join(repr(value).split()).encode("utf-8", "backslashreplace").decode()

@@ -289,6 +289,11 @@ def test_records_have_their_own_id_and_may_be_gone_through_twice() -> None:
         to_dataset(wrong, RECORDED_SESSION)
 
 
+def test_a_mapping_may_say_whose_rows_they_are() -> None:
+    assert to_dataset({"session_id": 7, **GOOD}, RECORDED_SESSION).attrs["session_id"] == "7"
+    assert to_dataset({"session_id": 7, **GOOD}, RECORDED_SESSION, session_id="x").attrs["session_id"] == "x"
+
+
 def test_attributes_that_no_schema_has_are_named() -> None:
     dataset = made(changed("element", 0, colour="red", font=1))
     assert dataset.attrs["not_carried"] == ["element: colour", "element: font"]

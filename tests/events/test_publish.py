@@ -354,7 +354,7 @@ def test_killed_and_run_again(replacing: bool, dataset: xr.Dataset, bucket: Any,
     for more in (30, 90):
         with subprocess.Popen([sys.executable, "-c", CHILD, str(tmp_path / "job")], cwd=Path(__file__).parents[2]) as child:
             while len(bucket.find(place)) < before + more and child.poll() is None:
-                time.sleep(0.01)
+                time.sleep(0.05)
             assert child.poll() is None, "it ended before it could be killed"
             child.send_signal(signal.SIGKILL)
         if replacing:
