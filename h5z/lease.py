@@ -165,6 +165,7 @@ class _Watch:
 
 
 _watches: dict[str, _Watch] = {}
+_beginning: set[str] = set()  # runs of this process that may have a claim, and no watch yet
 
 
 def holder(claims: Claims) -> Holder | None:
@@ -202,6 +203,14 @@ def acquire(
         If another run holds it; naming that.
     """
     mine = Holder.here(SPAN if span is None else span, shared=shared)
+    _beginning.add(mine.run)
+    try:
+        return _acquire(claims, target, mine, adopt=adopt, patient=patient)
+    finally:
+        _beginning.discard(mine.run)
+
+
+def _acquire(claims: Claims, target: str, mine: Holder, *, adopt: bool, patient: bool) -> Lease:
     for _ in range(_TRIES):
         numbers = sorted(map(int, claims.names()))
         last, over = (numbers[-1] if numbers else 0), None
@@ -214,7 +223,7 @@ def acquire(
                 raise held(target, found)
             over = found.run
         mine = replace(mine, over=over, clock=_clock())
-        lease = Lease(last + 1, mine.run, mine.span, shared)
+        lease = Lease(last + 1, mine.run, mine.span, mine.shared)
         if not claims.create(lease.name, mine.text()):
             continue
         if _highest(claims, lease, last, over):
@@ -249,6 +258,11 @@ def _highest(claims: Claims, lease: Lease, last: int, over: str | None) -> bool:
 def _free(claims: Claims, name: str, found: Holder, here: Holder, *, adopt: bool, watch: bool = True) -> bool:
     """Whether a claim may be superseded; `watch` it where nothing else tells."""
     if found.released or found.dead(here) or (found.shared and (adopt or found.same_process(here))):
+        return True
+    if found.same_process(here) and found.run not in {
+        *_watches,
+        *_beginning,
+    }:  # a run of this process that ended while its store failed
         return True
     age = claims.age(name)
     if age is None and found.machine and found.machine == here.machine:
