@@ -214,12 +214,13 @@ def test_a_call_that_is_wrong_writes_nothing(
 
 
 @pytest.mark.parametrize("session_id", ["s-1", "Sitzung 7 größe", "題😀", "a.b", "a%20b", "CON", "x&y=z;+"])
-def test_ids_that_are_names(dataset: xr.Dataset, session_id: str, tmp_path: Path, options: Any) -> None:
+def test_ids_that_are_names(session_id: str, tmp_path: Path, options: Any) -> None:
+    dataset = to_dataset({"a": [{"id": 1}]}, Schema("s", (Entity("a"),)), session_id=session_id)
     for target, kept in (
         (str(tmp_path / "{session_id}_events.zarr"), None),
         ("s3://bucket/names/{session_id}_events.zarr", options),
     ):
-        found = publish(dataset.assign_attrs(session_id=session_id), target, storage_options=kept)
+        found = publish(dataset, target, storage_options=kept)
         where = found["zarr_stores"]["events"]
         assert where.endswith(f"{session_id}_events.zarr")
         assert open_session(where, storage_options=kept).attrs["session_id"] == session_id
