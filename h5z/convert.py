@@ -448,5 +448,13 @@ def _take_away(where: Any, storage_options: dict[str, Any] | None, stage: str) -
     """Take away what a run that broke off at a stage had begun of its target."""
     from h5z.target import Target
 
-    if stage in _BEGUN:
-        replace(Target.of(where, storage_options), prefix="").clear(_BEGUN[stage])
+    if stage not in _BEGUN:
+        return
+    place = replace(Target.of(where, storage_options), prefix="")
+    if place.lease is not None:
+        place.clear(_BEGUN[stage])
+        return
+    with suppress(H5zError):  # the run was another process's, and died
+        held = place.hold()
+        held.clear(_BEGUN[stage])
+        held.release(tidy=True)
