@@ -17,7 +17,7 @@ from h5z.errors import PlanError, SourceError
 from h5z.files import forget
 from h5z.grid import Region, region_shape
 from h5z.heartbeat import beat
-from h5z.isolation import can_isolate, run_isolated
+from h5z.isolation import can_isolate, guarding, run_isolated
 from h5z.nodes import Json, Tree
 from h5z.plan import ArrayPlan, Plan, Task
 from h5z.planner import make_plan
@@ -283,7 +283,7 @@ def convert(
         For a target, and a source, by URL: what fsspec takes.
     isolated : bool
         Do all of it in a process of its own, so that a file on which libhdf5 crashes or hangs costs an error, not the
-        program. Where the target is a Store, or a client's cluster does the work, only the headers are read there.
+        program. Where a client's cluster does the work, each task is done in a child of its worker.
     timeout : float, optional
         Seconds that isolated work may take without progress: an object read, a task ended.
     memory_limit : int, optional
@@ -332,6 +332,7 @@ def convert(
     differences: tuple[Any, ...] = ()
     checked = 0
     total = made.nbytes * (1 + (verify == "full"))
+    guard = {"subject": made.source, **limits} if isolated else None
     stage = "replacing" if place.prefix else "begun" if fresh else "resumed"
     beat(stage)
     with watching(progress, total) as advance, _leaving(made.source, place, stage, scheduler):
@@ -341,11 +342,9 @@ def convert(
             for staging in (True, False):
                 tasks = _work(made, place, set(done), staging=staging, storage_options=source_options)
                 jobs = ((run_task, (place, task.number, work), 0 if staging else work_nbytes(work)) for task, work in tasks)
-                run(jobs, scheduler, made.workers, advance, subject=made.source, timeout=timeout)
+                run(guarding(jobs, guard), scheduler, made.workers, advance)
         if verify:
-            differences, checked = check(
-                made, place, verify, scheduler, advance, source_options, finished=finished, timeout=timeout
-            )
+            differences, checked = check(made, place, verify, scheduler, advance, source_options, finished=finished, guard=guard)
     if differences:
         status = "differs"
     elif not finished:

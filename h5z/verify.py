@@ -17,7 +17,7 @@ from h5z.errors import PlanError, TargetError, one_line
 from h5z.files import forget, open_file
 from h5z.grid import Region, region_shape
 from h5z.heartbeat import beat
-from h5z.isolation import can_isolate, run_isolated
+from h5z.isolation import can_isolate, guarding, run_isolated
 from h5z.nodes import Json
 from h5z.plan import ArrayPlan, Plan
 from h5z.policy import Policy
@@ -90,9 +90,10 @@ def verify(
         raise TargetError(f"{place.name}: expected a target of h5z, found a Zarr hierarchy without its record")
     policy = Policy.from_dict(record["policy"])
     made = plan(source, target, policy=policy, storage_options=source_options, isolated=isolated, **limits)
+    guard = {"subject": made.source, **limits} if isolated else None
     try:
         with watching(progress, made.nbytes) as advance:
-            differences, checked = check(made, place, level, scheduler, advance, source_options, finished=True, timeout=timeout)
+            differences, checked = check(made, place, level, scheduler, advance, source_options, finished=True, guard=guard)
     finally:
         forget(made.source)
     status = "differs" if differences else "verified"
@@ -126,7 +127,7 @@ def check(
     source_options: dict[str, Any] | None = None,
     *,
     finished: bool = False,
-    timeout: float | None = None,
+    guard: dict[str, Any] | None = None,
 ) -> tuple[tuple[Difference, ...], int]:
     """Compare a target with its plan and the plan's source.
 
@@ -152,10 +153,10 @@ def check(
             jobs.append((compare, (handle, written, tuple(group)), sum(_nbytes(array, region) for region in group)))
     first: dict[str, Difference] = {}
     sums: dict[str, int] = {}
-    for path, difference, stored in run(jobs, scheduler, made.workers, advance, subject=made.source, timeout=timeout):
+    for path, difference, stored in run(guarding(jobs, guard), scheduler, made.workers, advance):
         sums[path] = (sums.get(path, 0) + stored) % (1 << 64)
         if difference is not None:
-            first.setdefault(path, difference)
+            first.setdefault(path, Difference(**difference) if isinstance(difference, dict) else difference)
     if level == "full":
         for path, wanted in _recorded(place, finished).items():
             got = f"{sums[path]:016x}" if path in sums else wanted

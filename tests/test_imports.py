@@ -16,7 +16,7 @@ LAYERS = (
     {"nodes", "grid", "names", "limits"},
     {"dtypes", "attributes", "codecs", "filters"},
     {"direct", "files", "references", "roots", "source", "dimensions", "policy", "report"},
-    {"scan", "measure", "isolation", "plan", "chunking", "records", "planner", "scheduling"},
+    {"scan", "measure", "child", "isolation", "plan", "chunking", "records", "planner", "scheduling"},
     {"documents", "target", "units", "staging"},
     {"verify", "convert"},
     {"explore", "doctor"},
