@@ -19,7 +19,7 @@ from h5z.files import forget
 from h5z.grid import Region, region_shape
 from h5z.heartbeat import beat
 from h5z.identity import unchanged
-from h5z.isolation import can_isolate, run_isolated
+from h5z.isolation import can_isolate, guarding, run_isolated
 from h5z.nodes import Json, Tree
 from h5z.payload import summed
 from h5z.plan import ArrayPlan, Plan, Task
@@ -307,7 +307,7 @@ def convert(
         For a target, and a source, by URL: what fsspec takes.
     isolated : bool
         Do all of it in a process of its own, so that a file on which libhdf5 crashes or hangs costs an error, not the
-        program. Where the target is a Store, or a client's cluster does the work, only the headers are read there.
+        program. Where a client's cluster does the work, each task is done in a child of its worker.
     timeout : float, optional
         Seconds that isolated work may take without progress: an object read, a task ended.
     memory_limit : int, optional
@@ -361,14 +361,15 @@ def convert(
         differences: tuple[Any, ...] = ()
         checked = 0
         total = made.nbytes * (1 + 2 * (verify == "full"))  # which reads both sides
+        guard = {"subject": made.source, **limits} if isolated else None
         stage = "replacing" if place.prefix else "begun" if place.lease is not None and place.lease.number == 1 else "resumed"
         beat(stage)
         with watching(progress, total) as advance, _leaving(made, place, stage, scheduler, source_options):
             if not finished:
-                _run_tasks(made, place, scheduler, advance, source_options, timeout)
+                _run_tasks(made, place, scheduler, advance, source_options, guard)
             if verify:
                 differences, checked, digests = check(
-                    made, place, verify, scheduler, advance, source_options, finished=finished, timeout=timeout
+                    made, place, verify, scheduler, advance, source_options, finished=finished, guard=guard
                 )
             if not finished:
                 _unchanged(made, source_options)
@@ -392,7 +393,7 @@ def convert(
 
 
 def _run_tasks(
-    made: Plan, place: Target, scheduler: Any, advance: Callable[[int], None], source_options: Any, timeout: float | None
+    made: Plan, place: Target, scheduler: Any, advance: Callable[[int], None], source_options: Any, guard: dict[str, Any] | None
 ) -> None:
     """Run what is left of a plan's tasks: what stages first."""
     done = place.done()
@@ -400,7 +401,7 @@ def _run_tasks(
     for staging in (True, False):
         tasks = _work(made, place, set(done), staging=staging, storage_options=source_options)
         jobs = ((run_task, (place, task.number, work), 0 if staging else work_nbytes(work)) for task, work in tasks)
-        run(jobs, scheduler, made.workers, advance, subject=made.source, timeout=timeout)
+        run(guarding(jobs, guard), scheduler, made.workers, advance)
 
 
 def _as_begun(made: Plan, begun: Plan) -> Plan:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import h5py
@@ -22,6 +22,7 @@ Fetch = Callable[[int, int], bytes]  # (offset, nbytes) -> bytes
 Through = Callable[[Any, Region, "np.dtype[Any]"], Any]
 _LARGEST_INDEX = 50_000_000
 _RUNS = 4096  # of contiguous bytes that one read of a region may take; beyond, libhdf5 gathers them better
+_LOOKED_UP = 20_000  # of the chunks in an index at most, at some microseconds each
 _SUPERBLOCK_NBYTES = 48  # at least, at the beginning of a file
 _SLACK = 1 << 20  # by which filters may enlarge a chunk, beyond doubling it
 _PLAIN = frozenset({"number", "bool", "enum", "complex", "opaque", "bitfield", "time", "compound", "array", "string"})
@@ -87,7 +88,7 @@ class DirectReader:
             if max(offsets) + max(sizes) >= 1 << 63 or min(offsets) < _SUPERBLOCK_NBYTES:
                 raise DamagedIndexError
             index, past = np.divmod(np.asarray(places, np.int64), np.asarray(grid.chunks))
-            if past.any() or not _in_order(index):
+            if past.any() or not _in_order(index) or not _all_found(did, places):
                 raise DamagedIndexError
             inside = (index < np.asarray(grid.counts)).all(axis=1)  # chunks past a shrunk array's end may linger
             numbers = np.ravel_multi_index(tuple(index[inside].T), grid.counts)
@@ -242,6 +243,22 @@ def direct_reader(did: Any, dtype: Datatype, fetch: Fetch, *, through: Through |
         return DirectReader(did, dtype, fetch, through=through)
     except DamagedIndexError:
         return None
+
+
+def _all_found(did: Any, places: Sequence[tuple[int, ...]]) -> bool:
+    """Whether libhdf5, asked for each chunk, finds what it told of: in a damaged index it may not, and read a fill value.
+
+    For a buffer of no bytes h5py reads none; of a chunk that is not found, libhdf5 cannot say how many it would be.
+    """
+    nothing = np.empty(0, np.uint8)
+    for place in places[:: 1 + len(places) // _LOOKED_UP]:
+        try:
+            did.read_direct_chunk(place, out=nothing)
+        except ValueError:
+            continue
+        except (OSError, RuntimeError):
+            return False
+    return True
 
 
 def _in_order(index: Any) -> bool:

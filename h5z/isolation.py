@@ -9,37 +9,29 @@ does, however it ends.
 from __future__ import annotations
 
 import atexit
-import fcntl
 import json
 import os
 import pickle
-import resource
 import selectors
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
-import time
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from io import BufferedReader
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any, BinaryIO, cast
 
 import h5z.errors
 from h5z.credentials import redact
-from h5z.errors import H5zError, IsolationError, SourceError, TransientError, one_line
-from h5z.heartbeat import listen
+from h5z.errors import H5zError, IsolationError, SourceError, TransientError
 from h5z.machine import memory_nbytes
-from h5z.scheduling import default_client
+from h5z.scheduling import Job, default_client
 
 Progress = Callable[[int, int], None]
-_IDLE_SECONDS = 60.0  # after which a child that has nothing to do ends
-_BEAT_SECONDS = 0.2
 _UNWIND_SECONDS = 3.0  # for a child to leave things in order when it is interrupted
 _FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM)
-_START = "import sys; sys.path[:] = sys.argv[2:]; from h5z.isolation import serve; serve(int(sys.argv[1]))"
+_START = "import sys; sys.path[:] = sys.argv[2:]; from h5z.child import serve; serve(int(sys.argv[1]))"
 
 
 class _EndedError(Exception):
@@ -76,7 +68,7 @@ def run_isolated(
     Parameters
     ----------
     function : callable
-        Of a module's own; what it returns has a ``to_dict``.
+        Of a module's own; what it returns is JSON, or has a ``to_dict``, or is a tuple of such.
     subject : str
         What the work is about, for messages: the source's name.
     timeout : float, optional
@@ -91,7 +83,7 @@ def run_isolated(
     Returns
     -------
     JSON
-        What the result's ``to_dict`` gave.
+        The result, or what its ``to_dict`` gave; tuples as lists.
 
     Raises
     ------
@@ -116,6 +108,21 @@ def run_isolated(
         raise _error(subject, answer, limit)
     _children.give(child)
     return answer["result"]
+
+
+def guarding(jobs: Iterable[Job], guard: dict[str, Any] | None) -> Iterable[Job]:
+    """Jobs for workers that must survive them: each done in a child of its worker; or as they are, without a guard.
+
+    Parameters
+    ----------
+    guard : dict, optional
+        Keywords of `run_isolated`.
+    """
+    return jobs if guard is None else ((_guarded, (function, guard, *given), nbytes) for function, given, nbytes in jobs)
+
+
+def _guarded(function: Callable[..., Any], guard: dict[str, Any], *arguments: Any) -> Any:
+    return run_isolated(function, *arguments, **guard)
 
 
 def _ask(
@@ -166,6 +173,7 @@ class _Child:
     """A process that works for this one."""
 
     def __init__(self) -> None:
+        self.surroundings = _surroundings()
         self.served = 0
         self.silent = False
         self.stage = ""
@@ -249,18 +257,28 @@ class _Child:
     def close(self, *, kill: bool = False) -> None:
         """End it."""
         if kill:
-            self._process.kill()
+            self._kill()
         with suppress(OSError):
             cast(BinaryIO, self._process.stdin).close()
         try:
             self._process.wait(_UNWIND_SECONDS)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            self._kill()
             self._process.wait()
         cast(BinaryIO, self._process.stdout).close()
         if self._life >= 0:
             os.close(self._life)
             self._life = -1
+
+    def _kill(self) -> None:
+        """Kill it, and what it has started: its session is its own."""
+        with suppress(OSError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+
+def _surroundings() -> tuple[str, dict[str, str]]:
+    """What a child has from this process for good: one that was started in others is of no use."""
+    return os.getcwd(), dict(os.environ)
 
 
 class _Children:
@@ -278,7 +296,7 @@ class _Children:
                 self._idle, self._owner = [], os.getpid()
             while self._idle:
                 child = self._idle.pop()
-                if child.alive:
+                if child.alive and child.surroundings == _surroundings():
                     return child
                 child.close()
         return _Child()
@@ -301,97 +319,3 @@ class _Children:
 
 _children = _Children()
 atexit.register(_children.close)
-
-
-def serve(life: int) -> None:
-    """Answer requests on standard input until it ends, or nothing comes for a while.
-
-    Parameters
-    ----------
-    life : int
-        File descriptor of a pipe that ends when the process that asks does.
-    """
-    _end_with(life)
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what libraries print is no answer
-    requests = cast(BufferedReader, sys.stdin.buffer)
-    with selectors.DefaultSelector() as selector:
-        selector.register(requests, selectors.EVENT_READ)
-        while selector.select(_IDLE_SECONDS):
-            if not requests.peek(1):
-                return
-            answer = _answer(requests, answers)
-            answers.write(json.dumps(answer).encode() + b"\n")
-            answers.flush()
-
-
-def _answer(requests: BinaryIO, answers: BinaryIO) -> dict[str, Any]:
-    try:
-        function, arguments, keywords, tells, limit = pickle.load(requests)
-        teller = _Teller(answers)
-        listen(teller.beat)
-        with _limited(limit):
-            return {"result": function(*arguments, **keywords, **({"progress": teller.tell} if tells else {})).to_dict()}
-    except BaseException as error:
-        kind = type(error).__name__ if isinstance(error, H5zError | MemoryError | KeyboardInterrupt) else ""
-        if isinstance(error, ConnectionError | TimeoutError) and not isinstance(error, H5zError):
-            kind = "TransientError"
-        return {"error": one_line(error), "kind": kind, "trace": redact(traceback.format_exc())}
-    finally:
-        listen(None)
-
-
-class _Teller:
-    """Writes signs of life, not more of them than serve."""
-
-    def __init__(self, answers: BinaryIO) -> None:
-        self._answers = answers
-        self._lock = threading.Lock()
-        self._last = 0.0
-        self._done: tuple[int, int] | None = None
-
-    def beat(self, stage: str) -> None:
-        """A step has ended."""
-        self._write(stage)
-
-    def tell(self, done: int, total: int) -> None:
-        """So much is done, of so much."""
-        self._done = (done, total)
-        self._write(at_once=done >= total)
-
-    def _write(self, stage: str = "", *, at_once: bool = False) -> None:
-        now = time.monotonic()
-        if now - self._last < _BEAT_SECONDS and not at_once and not stage:
-            return
-        with self._lock:
-            self._last = now
-            self._answers.write(json.dumps({"done": self._done, "stage": stage}).encode() + b"\n")
-            self._answers.flush()
-
-
-@contextmanager
-def _limited(nbytes: int) -> Iterator[None]:
-    """Hold this process to so many bytes of memory beyond what it has, where the system can do that (Linux)."""
-    before = resource.getrlimit(resource.RLIMIT_DATA)
-    with suppress(OSError):
-        with open("/proc/self/statm") as file:
-            now = int(file.read().split()[5]) * resource.getpagesize()
-        wanted = [now + nbytes, *(limit for limit in before if limit != resource.RLIM_INFINITY)]
-        resource.setrlimit(resource.RLIMIT_DATA, (min(wanted), before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_DATA, before)
-
-
-def _end_with(life: int) -> None:
-    """End this process when the other end of a pipe closes, even while libhdf5 holds Python's lock."""
-    if hasattr(os, "O_ASYNC") and hasattr(fcntl, "F_SETOWN"):
-        fcntl.fcntl(life, fcntl.F_SETOWN, os.getpid())
-        fcntl.fcntl(life, fcntl.F_SETFL, fcntl.fcntl(life, fcntl.F_GETFL) | os.O_ASYNC)  # SIGIO, which nobody handles, ends it
-
-    def watch() -> None:
-        os.read(life, 1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

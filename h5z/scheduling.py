@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from typing import Any, cast
 
-from h5z.errors import IsolationError, PlanError, one_line
+from h5z.errors import PlanError, one_line
 
 Job = tuple[Callable[..., Any], tuple[Any, ...], int]
 Progress = Callable[[int], None]
 WINDOW = 10_000
 
 
-def run(
-    jobs: Iterable[Job], scheduler: Any, workers: int, advance: Progress, *, subject: str = "", timeout: float | None = None
-) -> list[Any]:
+def run(jobs: Iterable[Job], scheduler: Any, workers: int, advance: Progress) -> list[Any]:
     """Run jobs and return their results, in order here, as they end on a cluster.
 
     Jobs are taken `WINDOW` at a time, so that neither this process nor a scheduler ever holds all of them.
@@ -32,17 +29,10 @@ def run(
         None is an active distributed client, else threads.
     workers : int
         Threads or processes to use here.
-    subject, timeout : str, float
-        Of a cluster: what the work is about, and the seconds in which one of its tasks must end.
-
-    Raises
-    ------
-    IsolationError
-        If none of a cluster's tasks ends in that time.
     """
     with _client(scheduler) as client:
         if client is not None:
-            return _on_cluster(jobs, client, advance, subject, timeout)
+            return _on_cluster(jobs, client, advance)
     if scheduler not in (None, "threads", "processes", "sync", "synchronous"):
         raise PlanError(f"scheduler: expected 'threads', 'processes', 'sync', an address or a Client, found {scheduler!r}")
     results: list[Any] = []
@@ -123,8 +113,8 @@ def _finish(result: Any, nbytes: int, advance: Progress) -> Any:
     return result
 
 
-def _on_cluster(jobs: Iterable[Job], client: Any, advance: Progress, subject: str, timeout: float | None) -> list[Any]:
-    from distributed import CancelledError, as_completed
+def _on_cluster(jobs: Iterable[Job], client: Any, advance: Progress) -> list[Any]:
+    from distributed import as_completed
 
     waiting = iter(jobs)
     sizes: dict[Any, int] = {}
@@ -138,70 +128,11 @@ def _on_cluster(jobs: Iterable[Job], client: Any, advance: Progress, subject: st
 
     results: list[Any] = []
     ended = as_completed(submit(WINDOW), loop=client.loop)
-    with _patience(client, sizes, timeout) as patience:
-        try:
-            for future in ended:
-                results.append(future.result())
-                patience.renew()
-                advance(sizes.pop(future))
-                ended.update(submit(1))
-        except CancelledError:
-            if not patience.lost:
-                raise
-            text = f"{subject}: none of its tasks ended in {timeout:g} s; libhdf5 hangs on it, or its storage does"
-            raise IsolationError(text) from None
+    for future in ended:
+        results.append(future.result())
+        advance(sizes.pop(future))
+        ended.update(submit(1))
     return results
-
-
-class _Patience:
-    """Gives tasks up when none of them has ended for a while, though workers are at them."""
-
-    def __init__(self, client: Any, waiting: dict[Any, int], timeout: float) -> None:
-        self.client, self.waiting, self.timeout = client, waiting, timeout
-        self.lost = False
-        self._changed = threading.Condition()
-        self._renewed = self._over = False
-
-    def renew(self) -> None:
-        """A task has ended."""
-        with self._changed:
-            self._renewed = True
-            self._changed.notify()
-
-    def end(self) -> None:
-        """All tasks have."""
-        with self._changed:
-            self._over = True
-            self._changed.notify()
-
-    def watch(self) -> None:
-        """Wait until the end, or until patience is lost."""
-        while not self._over:
-            with self._changed:
-                self._renewed = False
-                if self._changed.wait(self.timeout) or self._renewed or self._over:
-                    continue
-            ours = {future.key for future in list(self.waiting)}
-            busy = [worker for worker, keys in self.client.processing().items() if ours & set(keys)]
-            if busy:
-                self.lost = True
-                self.client.cancel(list(self.waiting))
-                if self.client.cluster is not None:  # ours: who hangs may be ended
-                    with suppress(ValueError):
-                        self.client.restart_workers(busy, raise_for_error=False)
-                return
-
-
-@contextmanager
-def _patience(client: Any, waiting: dict[Any, int], timeout: float | None) -> Iterator[_Patience]:
-    patience = _Patience(client, waiting, timeout or threading.TIMEOUT_MAX)
-    thread = threading.Thread(target=patience.watch, daemon=True)
-    thread.start()
-    try:
-        yield patience
-    finally:
-        patience.end()
-        thread.join()
 
 
 @contextmanager

@@ -223,6 +223,8 @@ class SourceArray:
         if isinstance(self.leaf.dtype, str):
             return self._text(values, region)
         array = np.asarray(values)
+        if _holds_odd_truth(array, self.leaf.dtype):
+            raise SourceError(f"{self.dataset.file}: {self.dataset.path} holds truth values that are neither FALSE nor TRUE")
         if array.dtype != self.leaf.dtype:
             array = _retyped(array, self.leaf.dtype)
         return array.reshape(region_shape(region))
@@ -243,6 +245,14 @@ class SourceArray:
                     "strings='bytes' carries it over as bytes"
                 ) from None
         return out.reshape(region_shape(region))
+
+
+def _holds_odd_truth(array: Any, dtype: np.dtype[Any]) -> bool:
+    """Whether any of what shall be truth values is a number other than 0 and 1: of HDF5's enumeration, neither name."""
+    if dtype.kind == "b":
+        return bool(array.size) and int(array.view(np.uint8).max()) > 1
+    names = zip(array.dtype.names or (), dtype.names or (), strict=False)
+    return any(_holds_odd_truth(array[theirs], dtype[ours]) for theirs, ours in names)
 
 
 def _retyped(array: Any, dtype: np.dtype[Any]) -> Any:

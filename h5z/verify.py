@@ -8,7 +8,6 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from h5z.credentials import separate, shown
@@ -17,7 +16,7 @@ from h5z.errors import PlanError, TargetError
 from h5z.files import forget, open_file
 from h5z.grid import ChunkGrid, Region, region_shape
 from h5z.heartbeat import beat
-from h5z.isolation import can_isolate, run_isolated
+from h5z.isolation import can_isolate, guarding, run_isolated
 from h5z.plan import ArrayPlan, Plan
 from h5z.policy import Policy
 from h5z.report import Difference, Report
@@ -99,12 +98,11 @@ def verify(
     source, source_options = separate(os.fspath(source), source_options)
     open_file(source, source_options).close()
     made = _plan_again(source, place, target, source_options, isolated=isolated, **limits)
+    guard = {"subject": made.source, **limits} if isolated else None
     notes: tuple[str, ...] = ()
     try:
         with watching(progress, made.nbytes * (2 if level == "full" else 1)) as advance:
-            differences, checked, _ = check(
-                made, place, level, scheduler, advance, source_options, finished=True, timeout=timeout
-            )
+            differences, checked, _ = check(made, place, level, scheduler, advance, source_options, finished=True, guard=guard)
             if repair and differences:
                 from h5z.commit import holding
                 from h5z.repair import repair_target
@@ -164,7 +162,7 @@ def check(
     source_options: dict[str, Any] | None = None,
     *,
     finished: bool = False,
-    timeout: float | None = None,
+    guard: dict[str, Any] | None = None,
 ) -> tuple[tuple[Difference, ...], int, dict[str, Digest]]:
     """Compare a target's arrays with the plan's source; of a finished target also its metadata with the plan.
 
@@ -181,7 +179,9 @@ def check(
     from h5z.differences import structure
     from h5z.units import Stored, TargetArray
 
-    work = partial(run, scheduler=scheduler, workers=made.workers, advance=advance, subject=made.source, timeout=timeout)
+    def work(jobs: Iterable[Job]) -> list[Any]:
+        return run(guarding(jobs, guard), scheduler, made.workers, advance)
+
     found, digests = structure(made, place, finished=True) if finished else ([], {})
     broken = {difference.path for difference in found}
     pairs = [
@@ -192,7 +192,7 @@ def check(
     if level != "full":
         samples = [(source, written, region) for source, written in pairs for region in _sampled(written.plan)]
         results = work((_differences, (group,), nbytes) for group, nbytes in _grouped(samples))
-        first = {item.path: item for group in reversed(results) for item in reversed(group)}
+        first = {item["path"]: Difference(**item) for group in reversed(results) for item in reversed(group)}
         return (*found, *first.values()), sum(region_nbytes(written.plan, region) for _, written, region in samples), {}
     of_source, of_target = _both_sides(pairs, work)
     sums, written_digests = recorded(place, finished)
@@ -215,7 +215,7 @@ def check(
     return tuple(found), sum(written.plan.nbytes for _, written in pairs), same
 
 
-def _both_sides(pairs: list[tuple[SourceArray, TargetArray]], work: Callable[[list[Job]], list[Any]]) -> Any:
+def _both_sides(pairs: list[tuple[SourceArray, TargetArray]], work: Callable[[Iterable[Job]], list[Any]]) -> Any:
     """What each side holds, by path: the source's digests; and what is stored, or the first unit that cannot be read."""
     from h5z.units import Stored
 
@@ -228,10 +228,11 @@ def _both_sides(pairs: list[tuple[SourceArray, TargetArray]], work: Callable[[li
     for side, results in work(jobs):
         for path, result, difference in results:
             if side == "source":
-                of_source[path] = of_source.get(path, Digest()) + result
+                of_source[path] = of_source.get(path, Digest()) + Digest.parse(result)
             else:
                 stored, before = of_target.get(path, (Stored(), None))
-                of_target[path] = (stored + result, before or difference)
+                found = stored + Stored(*result[:3], Digest.parse(result[3]))
+                of_target[path] = (found, before or (Difference(**difference) if difference else None))
     return of_source, of_target
 
 
@@ -259,14 +260,14 @@ def region_nbytes(array: ArrayPlan, region: Region) -> int:
     return math.prod(region_shape(region)) * array.itemsize
 
 
-def _differences(pieces: tuple[tuple[SourceArray, TargetArray, Region], ...]) -> list[Difference]:
+def _differences(pieces: tuple[tuple[SourceArray, TargetArray, Region], ...]) -> list[dict[str, Any]]:
     from h5z.differences import compare
 
     found = []
     for piece in pieces:
         beat()
         found.append(compare(*piece))
-    return [difference for difference in found if difference is not None]
+    return [difference.to_dict() for difference in found if difference is not None]
 
 
 def _source_digests(pieces: tuple[tuple[SourceArray, TargetArray, Region], ...]) -> tuple[str, list[Any]]:
@@ -275,7 +276,7 @@ def _source_digests(pieces: tuple[tuple[SourceArray, TargetArray, Region], ...])
     results: list[Any] = []
     for source, written, region in pieces:
         beat()
-        results.append((written.plan.path, digest(source.read(region), region), None))
+        results.append((written.plan.path, str(digest(source.read(region), region)), None))
     return "source", results
 
 
@@ -292,9 +293,10 @@ def _target_digests(pieces: tuple[tuple[None, TargetArray, Region], ...]) -> tup
         last = written, reader
         index = tuple(s.start // n for s, n in zip(region, array.unit, strict=True))
         try:
-            results.append((array.path, reader.read(index)[1], None))
+            stored, difference = reader.read(index)[1], None
         except Exception as error:  # a decoder may raise anything on damaged bytes
-            results.append((array.path, Stored(), unreadable(array.path, region, error)))
+            stored, difference = Stored(), unreadable(array.path, region, error).to_dict()
+        results.append((array.path, (stored.units, stored.nbytes, stored.checksum, str(stored.digest)), difference))
     return "target", results
 
 

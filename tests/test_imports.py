@@ -32,7 +32,7 @@ LAYERS = (
         "nulls",
         "chunkindex",
     },
-    {"scan", "measure", "pacing", "isolation", "plan", "chunking", "records", "planner", "scheduling"},
+    {"scan", "measure", "pacing", "child", "isolation", "plan", "chunking", "records", "planner", "scheduling"},
     {"claims", "stores", "sharding"},
     {"lease"},
     {"documents", "target", "units", "staging", "metadata", "render"},

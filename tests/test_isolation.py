@@ -39,14 +39,9 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.fixture
-def at_home(plugin: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def at_home(plugin: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """This process's children find it too."""
-    from h5z.isolation import _children
-
     monkeypatch.setenv("HDF5_PLUGIN_PATH", plugin["HDF5_PLUGIN_PATH"])
-    _children.close()
-    yield
-    _children.close()
 
 
 @needs_compiler
@@ -138,19 +133,22 @@ def test_from_python(tmp_path: Path) -> None:
 @needs_compiler
 @pytest.mark.cluster
 @pytest.mark.usefixtures("at_home")
-def test_tasks_of_a_cluster_that_hang_are_given_up(tmp_path: Path) -> None:
-    """And the workers that hang are ended, where the cluster is ours, so that it works on."""
+@pytest.mark.parametrize("how", [CRASH, HANG])
+def test_workers_of_a_cluster_survive(tmp_path: Path, how: int) -> None:
+    """Tasks are done in their children."""
     from distributed import Client, LocalCluster
 
-    source = misbehaving(tmp_path / "bad.h5", HANG)
+    bad, good = misbehaving(tmp_path / "bad.h5", how), misbehaving(tmp_path / "good.h5", how, slumbering=True)
     with (
         LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
-        with pytest.raises(IsolationError, match=r"bad\.h5: none of its tasks ended in 2 s"):
-            h5z.convert(source, tmp_path / "out.zarr", scheduler=client, isolated=True, timeout=2)
+        before = client.submit(os.getpid, pure=False).result()
+        with pytest.raises(IsolationError, match=rf"bad\.h5: .*{SIGNS[how][0]}"):
+            h5z.convert(bad, tmp_path / "out.zarr", scheduler=client, isolated=True, timeout=2)
         assert not (tmp_path / "out.zarr").exists()
-        assert client.submit(sum, (1, 2)).result(timeout=60) == 3
+        assert h5z.convert(good, tmp_path / "out.zarr", scheduler=client, isolated=True, timeout=2, verify="full").ok
+        assert client.submit(os.getpid, pure=False).result() == before
 
 
 @pytest.fixture
@@ -252,6 +250,15 @@ def test_a_child_that_ended_while_it_waited_is_replaced() -> None:
     before = run_isolated(process_id, subject="x")
     os.kill(before, signal.SIGKILL)
     assert run_isolated(process_id, subject="x") != before
+
+
+def test_a_child_is_where_this_process_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Relative paths, and what the environment says, are those of the call."""
+    run_isolated(process_id, subject="x")
+    monkeypatch.chdir(tmp_path)
+    assert run_isolated(os.getcwd, subject="x") == str(tmp_path)
+    monkeypatch.setenv("H5Z_TEST", "now")
+    assert run_isolated(os.getenv, "H5Z_TEST", subject="x") == "now"
 
 
 @pytest.mark.parametrize("used", [False, True])
