@@ -231,7 +231,8 @@ def _both_sides(pairs: list[tuple[SourceArray, TargetArray]], work: Callable[[It
                 of_source[path] = of_source.get(path, Digest()) + Digest.parse(result)
             else:
                 stored, before = of_target.get(path, (Stored(), None))
-                found = stored + Stored(*result[:3], Digest.parse(result[3]))
+                units, nbytes, checksum, digest = result
+                found = stored + Stored(units, nbytes, checksum, Digest.parse(digest))
                 of_target[path] = (found, before or (Difference(**difference) if difference else None))
     return of_source, of_target
 

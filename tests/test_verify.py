@@ -236,7 +236,7 @@ def test_alone_bad_input(source: Path, tmp_path: Path, cli: Run) -> None:
     h5z.convert(source, tmp_path / "out")
     done = cli("verify", tmp_path / "out", "--json")
     assert (done.returncode, json.loads(done.stdout)["status"]) == (0, "verified")
-    (tmp_path / "out/x/c/0/0").unlink()
+    next((tmp_path / "out/x").glob("c*")).unlink()
     done = cli("verify", tmp_path / "out")
     assert done.returncode == 1
     assert "differs: /x: digest of values" in done.stdout
