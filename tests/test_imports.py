@@ -20,6 +20,7 @@ LAYERS = (
     {"documents", "target", "units", "staging", "metadata", "render"},
     {"verify", "convert", "hierarchy", "compare"},
     {"explore", "doctor", "objects"},
+    {"compat"},
     {"cli"},
 )
 PURE = {"grid": {"h5py", "zarr", "dask"}, "plan": {"h5py", "zarr", "dask"}, "chunking": {"h5py", "zarr", "dask"}}
