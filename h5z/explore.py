@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from h5z.dtypes import access
-from h5z.errors import MissingKeyError, SourceError, TargetError, one_line
+from h5z.errors import H5zError, MissingKeyError, SourceError, TargetError, one_line
 from h5z.files import open_file
 from h5z.filters import load_plugins
 from h5z.nodes import ArrayNode, GroupNode, Node, Tree, TypeNode
@@ -128,7 +128,9 @@ class Explorer:
         with reaching(target.name):
             try:
                 return zarr.open(target.store, mode="r", use_consolidated=False)
-            except (FileNotFoundError, KeyError) as error:
+            except H5zError:
+                raise
+            except Exception as error:  # damaged metadata fail in many ways
                 raise TargetError(
                     f"{target.name}: expected a Zarr hierarchy, found none that opens ({one_line(error)})"
                 ) from None

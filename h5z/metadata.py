@@ -134,7 +134,7 @@ def _old_dtype(dtype: Json, filters: Sequence[str]) -> Datatype:
         return {"class": "compound", "size": 0, "members": [[field[0], 0, _old_dtype(field[1], ())] for field in dtype]}
     kind = dtype[1:2]
     if kind == "O":
-        return STRING if "vlen-utf8" in filters else {"class": "object"}
+        return STRING if any(name.startswith("vlen-") for name in filters) else {"class": "object"}
     if kind == "b":
         return BOOL
     if kind in "SU":

@@ -91,7 +91,7 @@ def found(tree: Tree, pattern: str, path: str = "/") -> list[str]:
             place = f"{node.path.rstrip('/')}/{link.name}"
             if name_matches(pattern, place):
                 out.append(place)
-    return out
+    return sorted(out)
 
 
 def name_matches(pattern: str, path: str) -> bool:

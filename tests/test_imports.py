@@ -40,6 +40,7 @@ LAYERS = (
     {"prepare"},
     {"differences", "verify", "convert", "audit", "repair", "state", "hierarchy", "compare"},
     {"explore", "doctor", "objects", "events", "restore"},
+    {"compat"},
     {"cli"},
 )
 # The same within packages, which import modules of the lines up to `verify` and `convert`, and no other package.
