@@ -14,7 +14,8 @@ from h5z.verify import verify
 
 if TYPE_CHECKING:
     from h5z.commit import finalize
-    from h5z.objects import load, save
+    from h5z.objects.load import load
+    from h5z.objects.save import save
 
 __all__ = [
     "Plan",

@@ -91,7 +91,8 @@ def _saved_chunks(chunks: Any, obj: Any) -> Any:
     if chunks is False:
         return {literal(path): tuple(max(1, n) for n in shape) for path, shape in shapes.items() if shape} or "auto"
     if isinstance(chunks, Mapping):
-        h5z.Policy(chunks=chunks).check_patterns(shapes)
+        for unmatched in h5z.Policy(chunks=chunks).unmatched_patterns(shapes):
+            raise PlanError(unmatched)
         return chunks or "auto"
     wanted = h5z.Policy(chunks=chunks).chunks
     return wanted if any(len(shape) == len(wanted) for shape in shapes.values()) else "auto"
