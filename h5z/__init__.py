@@ -10,9 +10,10 @@ from h5z.scan import scan
 from h5z.verify import verify
 
 if TYPE_CHECKING:
+    from h5z.shardstore import H5ShardStore
     from h5z.target import finalize
 
-__all__ = ["Plan", "Policy", "Report", "convert", "finalize", "graph", "lazy", "plan", "scan", "verify"]
+__all__ = ["H5ShardStore", "Plan", "Policy", "Report", "convert", "finalize", "graph", "lazy", "plan", "scan", "verify"]
 
 
 def __getattr__(name: str) -> Any:
@@ -21,4 +22,8 @@ def __getattr__(name: str) -> Any:
         from h5z.target import finalize
 
         return finalize
+    if name == "H5ShardStore":
+        from h5z.shardstore import H5ShardStore
+
+        return H5ShardStore
     raise AttributeError(f"module 'h5z' has no attribute {name!r}")
