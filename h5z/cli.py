@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 import h5z
+from h5z import cli_shards
 from h5z.errors import H5zError, PlanError, SourceError, TargetError, one_line
 
 app = typer.Typer(
@@ -24,6 +25,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+app.add_typer(cli_shards.app, name="shards")
 
 _INTERRUPTED = 130
 

@@ -7,7 +7,7 @@ import os
 import shutil
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -176,13 +176,8 @@ class ShardFolder:
         """The array at or above a place in the hierarchy, or None."""
         parts = key.split("/")
         prefixes = ["/".join(parts[:i]) for i in range(len(parts), -1, -1)]
-        for path in prefixes:
-            if path in self._arrays and (found := self.array(path)) is not None:
-                return found
-        for path in prefixes:
-            if path not in self._arrays and (found := self.array(path)) is not None:
-                return found
-        return None
+        prefixes.sort(key=lambda path: path not in self._arrays)  # those known before first: most keys are of known arrays
+        return next(filter(None, map(self.array, prefixes)), None)
 
     def chunk(self, key: str) -> Chunk | None:
         """The chunk that a key is of, or None."""
@@ -215,7 +210,7 @@ class ShardFolder:
             found = None
             if array.rank < depth and array.separator == "/":
                 found = outside_place(os.path.join(self.root, array.key(chunk.coordinates)), depth)
-            if found is not None and not os.path.join(found[0], "").startswith(os.path.join(self.root, array.path, "")):
+            if found is not None and not found[0].startswith(os.path.join(self.root, array.path, "")):
                 yield Container(found[0] + self.suffix, lock_timeout=self.lock_timeout), found[1]
 
     # Reading
@@ -294,9 +289,11 @@ class ShardFolder:
         depth = self._recorded(path)
         if depth is None:
             depth = self._found_depth(array.layout) or array.depth
-            self._take_in(array, depth)
+            taken = self._take_in(array, depth)
             write_plain(os.path.join(self.root, path, RECORD), json.dumps({"depth": depth}).encode(), replace=False)
             depth = self._recorded(path) or depth
+            with suppress(TargetError):  # they are passed over from now on
+                _delete(taken)
         settled = replace(array, depth=depth, recorded=True)
         with self._lock:
             if path in self._arrays:
@@ -322,13 +319,16 @@ class ShardFolder:
             level = below
         return None
 
-    def _take_in(self, array: Array, depth: int) -> None:
-        """Copy members that lie outside of an array's folder into it."""
+    def _take_in(self, array: Array, depth: int) -> list[tuple[Container, str]]:
+        """Copy members that lie outside of an array's folder into it; return where they were."""
+        taken = []
         for container, member, coordinates in self._outside_members(array.layout):
             stem, name = array.layout.place(coordinates, depth)
             data = container.get(member)
             if data is not None:
                 self.container(stem).put(name, data, replace=False)
+                taken.append((container, member))
+        return taken
 
     def _outside_members(self, array: Layout) -> Iterator[tuple[Container, str, Coordinates]]:
         """Members of containers outside of an array's folder that are chunks of it."""
@@ -367,11 +367,7 @@ class ShardFolder:
                 self.delete(key)
             return
         for inside in list(self.arrays(prefix)):
-            outside: dict[Container, list[str]] = {}
-            for container, member, _ in [] if inside.recorded else self._outside_members(inside.layout):
-                outside.setdefault(container, []).append(member)
-            for container, members in outside.items():
-                container.delete(*members)
+            _delete((container, member) for container, member, _ in self._outside_members(inside.layout))
         for _ in range(100):  # others may write at the same time
             try:
                 _empty(path)
@@ -479,6 +475,14 @@ class ShardFolder:
         seal_all(self.root + os.sep)
 
 
+def _delete(members: Iterable[tuple[Container, str]]) -> None:
+    found: dict[Container, list[str]] = {}
+    for container, member in members:
+        found.setdefault(container, []).append(member)
+    for container, names in found.items():
+        container.delete(*names)
+
+
 def check_depth(depth: Any) -> None:
     """Refuse what is no depth.
 
@@ -530,7 +534,7 @@ def _read_plain(path: str, start: int = 0, stop: int | None = None) -> bytes | N
         raise SourceError(f"{path}: cannot be read ({error.strerror or one_line(error)})") from None
 
 
-def write_plain(path: str, data: Any, *, replace: bool = True) -> None:
+def write_plain(path: str, data: Any, *, replace: bool = True, sync: bool = False) -> None:
     """Write a plain file, whole or not at all.
 
     Raises
@@ -545,6 +549,8 @@ def write_plain(path: str, data: Any, *, replace: bool = True) -> None:
             try:
                 with open(draft, "xb") as file:
                     file.write(data)
+                    if sync:
+                        os.fsync(file.fileno())
                 break
             except FileNotFoundError:  # others may remove empty folders
                 if attempt == 99:

@@ -11,9 +11,12 @@ from zarr.abc.buffer import Buffer, BufferPrototype
 from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
 from zarr.buffer import default_buffer_prototype
 
-from h5z.container import LOCK_TIMEOUT, seal_all
+from h5z import shards
+from h5z.container import LOCK_TIMEOUT
 from h5z.errors import PlanError
+from h5z.shardexport import export
 from h5z.shardfolder import ShardFolder
+from h5z.shards import ShardReport
 
 Mode = Literal["r", "r+", "a", "w", "w-"]
 _Buffers: TypeAlias = list[Buffer | None]  # in the class, `list` is a method
@@ -96,6 +99,11 @@ class H5ShardStore(Store):
         return self._folder.root
 
     @property
+    def container_ext(self) -> str:
+        """The suffix of containers, without its dot."""
+        return self._folder.suffix[1:]
+
+    @property
     def consolidate_depth(self) -> int:
         """The depth of arrays that have no containers yet."""
         return self._folder.depth
@@ -138,7 +146,7 @@ class H5ShardStore(Store):
 
     def close(self) -> None:
         """Have libhdf5 see all chunks that this process has written; the store can still be used."""
-        seal_all(self.root + os.sep)
+        self._folder.seal()
         super().close()
 
     async def clear(self) -> None:
@@ -237,6 +245,26 @@ class H5ShardStore(Store):
         await self._ensure_open()
         self._check_writable()
         await asyncio.to_thread(self._folder.delete_below, prefix.strip("/"))
+
+    # The whole store
+
+    def consolidate(self, **options: Any) -> ShardReport:
+        """Move loose chunks into containers, in place: see `h5z.shards.consolidate`."""
+        self._check_writable()
+        return shards.consolidate(self, **options)
+
+    def unconsolidate(self, **options: Any) -> ShardReport:
+        """Move chunks out of containers, in place: see `h5z.shards.unconsolidate`."""
+        self._check_writable()
+        return shards.unconsolidate(self, **options)
+
+    def export(self, target: str | os.PathLike[str], **options: Any) -> ShardReport:
+        """Write a plain Zarr v3 store with the sharding codec: see `h5z.shardexport.export`."""
+        return export(self, target, **options)
+
+    def check(self, **options: Any) -> ShardReport:
+        """Compare every chunk in containers with its checksum: see `h5z.shards.check`."""
+        return shards.check(self, **options)
 
 
 def _bounds(wanted: ByteRequest | None) -> tuple[int, int | None]:
