@@ -13,6 +13,7 @@ What a kill can leave behind is a part of a frame at the end. Nothing refers to 
 removes it. The superblock is the one thing that is overwritten: 48 bytes in one write, with a checksum. Space of replaced
 members is given back by writing a new file and renaming it, when it is more than half of the file.
 
+libhdf5 may write to the file too, when all is indexed; it is then read through libhdf5, and rewritten by the next writer.
 Readers take no lock and see whole members only. Writers hold the file's ``flock`` while they append (`h5z.locks`): threads,
 processes and libhdf5 exclude each other, and a lock ends with its process. Files are not forced to the disk as they grow; a
 loss of power is noticed by checksums and mended by `repair`, which finds frames without an index.
@@ -298,7 +299,7 @@ class Container:
         except OSError as error:
             raise TargetError(f"{self.path}: cannot be rewritten ({error.strerror or one_line(error)})") from None
         finally:
-            with suppress(FileNotFoundError):
+            with suppress(OSError):
                 os.unlink(draft)
         _files.forget(self.path)
 
@@ -350,7 +351,7 @@ class Container:
         except OSError as error:
             raise TargetError(f"{self.path}: cannot be created ({error.strerror or one_line(error)})") from None
         finally:
-            with suppress(FileNotFoundError):
+            with suppress(OSError):
                 os.unlink(draft)
 
 

@@ -65,7 +65,7 @@ class ContainerFile:
         status = os.fstat(self.descriptor)
         self.identity = (status.st_dev, status.st_ino)
         self.entries: dict[str, Entry] = {}
-        self.end = self.size = 0
+        self.end = 0
         self.ident: int | None = None
         self.unsealed = self.unsealed_nbytes = self.sealed = self.index_nbytes = self.live_nbytes = 0
         self.writing = threading.Lock()
@@ -77,11 +77,6 @@ class ContainerFile:
         descriptor = getattr(self, "descriptor", None)
         if descriptor is not None:
             os.close(descriptor)
-
-    @property
-    def is_loaded(self) -> bool:
-        """Whether the index was read."""
-        return self.end > 0 or self._stamp is not None
 
     def read(self, offset: int, nbytes: int) -> bytes:
         """Read bytes of the file, or fewer at its end."""
@@ -104,22 +99,21 @@ class ContainerFile:
         SourceError
             If the file is cut short or damaged.
         """
-        status = os.fstat(self.descriptor)
         with self._lock:
+            status = os.fstat(self.descriptor)
             if self.ident is None:
                 stamp = (status.st_size, status.st_mtime_ns)
                 if stamp != self._stamp:
-                    self._load(status.st_size)
+                    self._load()
                     self._stamp = stamp
             elif status.st_size < self.end:
-                self._load(status.st_size)
+                self._load()
             elif status.st_size > self.end:
                 self._scan(status.st_size)
-            self.size = status.st_size
 
-    def _load(self, size: int) -> None:
+    def _load(self) -> None:
         """Read the index that the superblock leads to, then what was appended since."""
-        frame = self._index_frame(size)
+        frame = self._index_frame()
         if frame is None:
             self.ident, self.end = None, 0
             self.entries = members(self.path)
@@ -130,9 +124,9 @@ class ContainerFile:
         self.sealed, self.index_nbytes = len(self.entries), frame.end - frame.start
         self.unsealed = self.unsealed_nbytes = 0
         self.live_nbytes = sum(map(_taken, self.entries.values()))
-        self._scan(size)
+        self._scan(os.fstat(self.descriptor).st_size)
 
-    def _index_frame(self, size: int) -> Frame | None:
+    def _index_frame(self) -> Frame | None:
         """The index in force; None in a file that another tool wrote, or has written to."""
         for _ in range(3):
             found = parse_superblock(self.read(0, SUPERBLOCK_NBYTES))
@@ -141,6 +135,7 @@ class ContainerFile:
         else:
             return None  # not ours, for none of ours was ever seen half written thrice
         end, _ = found
+        size = os.fstat(self.descriptor).st_size  # after the superblock was read, which others may change
         if end > size:
             raise SourceError(f"{self.path}: expected {end} bytes or more, found {size}: the file is cut short")
         locator = self.read(end - _LOCATOR.size, _LOCATOR.size)
@@ -157,12 +152,19 @@ class ContainerFile:
         for frame in scan:
             self._apply(frame)
         self.end = scan.end
-        if scan.end < size and not self._is_unfinished(size):
+        if scan.end < size and self._is_changed():
+            self._load()
+        elif scan.end < size and not self._is_unfinished(size):
             lost = find(self, scan.end + 1, size, self.ident)
             if lost is not None:
                 raise SourceError(
                     f"{self.path}: expected a frame at byte {scan.end}, found one at {lost.start}: the file is damaged"
                 )
+
+    def _is_changed(self) -> bool:
+        """Whether libhdf5 has written to the file: it ends, says the superblock, behind the last frame."""
+        found = parse_superblock(self.read(0, SUPERBLOCK_NBYTES))
+        return found is not None and found[0] > self.end
 
     def _is_unfinished(self, size: int) -> bool:
         """Whether what follows the last whole frame is one that is being written, or was when its writer was killed."""
@@ -246,7 +248,7 @@ class ContainerFile:
             for frame in frames:
                 if frame.start >= self.end:  # else a reader was faster
                     self._apply(frame)
-            self.end = self.size = at
+            self.end = at
 
     def _cut(self) -> None:
         """Remove what a killed writer has left after the last whole frame."""

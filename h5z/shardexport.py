@@ -96,22 +96,47 @@ def v3_documents(root: str) -> dict[str, dict[str, Any]]:
         If v3 has no word for something in it.
     """
     import zarr
-    from zarr.storage import LocalStore, MemoryStore, StorePath
+    from zarr.storage import MemoryStore, StorePath
 
-    try:
-        node = zarr.open(LocalStore(root, read_only=True), mode="r", use_consolidated=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise SourceError(f"{root}: expected a Zarr hierarchy ({one_line(error)})") from None
-    if node.metadata.zarr_format == 3:
+    if os.path.exists(os.path.join(root, "zarr.json")):
         return dict(_own_documents(root))
     from zarr.metadata.migrate_v3 import migrate_to_v3
 
     made: dict[str, Any] = {}
     try:
+        node = zarr.open(MemoryStore(_v2_documents(root)), mode="r", zarr_format=2, use_consolidated=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise SourceError(f"{root}: expected a Zarr hierarchy ({one_line(error)})") from None
+    try:
         migrate_to_v3(node, StorePath(MemoryStore(made)))
     except (TypeError, ValueError, NotImplementedError, KeyError) as error:
         raise UnsupportedError(f"{root}: cannot be said in Zarr v3 ({one_line(error)})") from None
     return {key.rpartition("/")[0]: _named(json.loads(value.to_bytes())) for key, value in sorted(made.items())}
+
+
+def _v2_documents(root: str) -> dict[str, Any]:
+    """All v2 metadata by key; no fill value, which v3 has not, becomes zero."""
+    from zarr.buffer import cpu
+
+    found = {}
+    for place, folders, files in os.walk(root):
+        if ".zarray" in files:
+            folders.clear()
+        for name in {".zarray", ".zgroup", ".zattrs"}.intersection(files):
+            with open(os.path.join(place, name), "rb") as file:
+                raw = file.read()
+            if name == ".zarray":
+                raw = _filled(raw)
+            found[os.path.relpath(os.path.join(place, name), root)] = cpu.Buffer.from_bytes(raw)
+    return found
+
+
+def _filled(raw: bytes) -> bytes:
+    document = json.loads(raw)
+    if document.get("fill_value") is None and isinstance(document.get("dtype"), str):
+        kind = np.dtype(document["dtype"]).kind
+        document["fill_value"] = {"b": False, "c": [0.0, 0.0], "U": "", "S": ""}.get(kind, 0)
+    return json.dumps(document).encode()
 
 
 def _named(document: dict[str, Any]) -> dict[str, Any]:

@@ -391,7 +391,7 @@ class ShardFolder:
             yield found
             return
         for item in _scan(os.path.join(self.root, prefix)):
-            if item.is_dir():
+            if item.is_dir(follow_symlinks=False):
                 yield from self.arrays(f"{prefix}/{item.name}" if prefix else item.name)
 
     def items(self, prefix: str = "") -> Iterator[tuple[str, int]]:
@@ -410,7 +410,7 @@ class ShardFolder:
             yield from self._outside_items(array)
         for item in _scan(os.path.join(self.root, place)):
             key = f"{place}/{item.name}" if place else item.name
-            if item.is_dir():
+            if item.is_dir(follow_symlinks=False):
                 yield from self._walk(key, array)
                 continue
             if _is_hidden(item.name):

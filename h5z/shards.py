@@ -84,7 +84,7 @@ def folder_of(store: Any, *, consolidate_depth: int = 3, container_ext: str = "h
     PlanError, SourceError
         If the store is not local, or the folder is not there.
     """
-    root = getattr(store, "root", store)
+    root = store.root if hasattr(store, "consolidate_depth") else store
     if not isinstance(root, str | os.PathLike) or "://" in os.fspath(root):
         raise PlanError(f"store: expected a local folder or an H5ShardStore, found {store!r}")
     depth = getattr(store, "consolidate_depth", consolidate_depth)
