@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 import h5z
-from h5z import cli_shards
+from h5z import cli_shards, cli_vault
 from h5z.errors import H5zError, PlanError, SourceError, TargetError, one_line
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app = typer.Typer(
 )
 
 app.add_typer(cli_shards.app, name="shards")
+app.add_typer(cli_vault.app, name="vault")
 
 _INTERRUPTED = 130
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from h5z.container import LOCK_TIMEOUT, Container, draft_of, new_ident
 from h5z.containerfile import ContainerFile, write_new
@@ -16,6 +17,7 @@ from h5z.locks import exclusive
 from h5z.symboltable import SUPERBLOCK_NBYTES, View
 
 DAMAGED = ".damaged"
+Mend: TypeAlias = Callable[[str, bytes, bool], bytes | None]
 
 
 @dataclass(frozen=True)
@@ -59,10 +61,16 @@ def check(path: str) -> Iterator[tuple[str, str]]:
             yield key, f"expected HDF5's metadata to lead to byte {entry.address}, found {shown[key].address}"
 
 
-def salvage(path: str, view: View | None = None) -> Salvaged:
+def salvage(path: str, view: View | None = None, *, mend: Mend | None = None) -> Salvaged:
     """Write a damaged container anew from its whole frames, without its index, and put it in its place.
 
     Where anything is lost, the damaged file is left beside it.
+
+    Parameters
+    ----------
+    mend : callable, optional
+        Called with the key and the bytes of a member that is damaged, and whether an older one of that key is whole: what can be
+        kept of it; empty for the older one; or None.
 
     Raises
     ------
@@ -76,17 +84,17 @@ def salvage(path: str, view: View | None = None) -> Salvaged:
     except (FileNotFoundError, NotADirectoryError):
         raise SourceError(f"{path}: no such file") from None
     with exclusive(file.descriptor, path, LOCK_TIMEOUT):
-        return _salvage(file, path, view or View())
+        return _salvage(file, path, view or View(), mend)
 
 
-def _salvage(file: ContainerFile, path: str, view: View) -> Salvaged:
+def _salvage(file: ContainerFile, path: str, view: View, mend: Mend | None) -> Salvaged:
     size = os.fstat(file.descriptor).st_size
     frames = list(_frames(file, size, None))
     owners = Counter(frame.ident for frame in frames)
     if not owners:
         raise SourceError(f"{path}: expected frames of a container, found none")
     ident = owners.most_common(1)[0][0]
-    whole: dict[str, Frame] = {}
+    whole: dict[str, Frame | bytes] = {}
     lost: dict[str, None] = {}
     gaps = []
     at = SUPERBLOCK_NBYTES
@@ -94,24 +102,30 @@ def _salvage(file: ContainerFile, path: str, view: View) -> Salvaged:
         if frame.start > at:
             gaps.append((at, frame.start))
         at = frame.end
-        _take(file, path, frame, whole, lost)
+        _take(file, path, frame, whole, lost, mend)
     if at < size:
         gaps.append((at, size))
     aside = _replace(file, path, whole, view, keep=bool(lost or gaps))
     return Salvaged(len(whole), tuple(lost), tuple(gaps), aside)
 
 
-def _take(file: ContainerFile, path: str, frame: Frame, whole: dict[str, Frame], lost: dict[str, None]) -> None:
+def _take(
+    file: ContainerFile, path: str, frame: Frame, whole: dict[str, Frame | bytes], lost: dict[str, None], mend: Mend | None
+) -> None:
     if frame.kind not in (MEMBER, DELETION):
         return
-    whole.pop(frame.key, None)
+    before = whole.pop(frame.key, None)
     lost.pop(frame.key, None)
-    if frame.kind == MEMBER:
-        try:
-            payload(file, path, frame)
-            whole[frame.key] = frame
-        except SourceError:
-            lost[frame.key] = None
+    if frame.kind == DELETION:
+        return
+    try:
+        payload(file, path, frame)
+        whole[frame.key] = frame
+    except SourceError:
+        lost[frame.key] = None
+        kept = mend(frame.key, file.read(frame.address, frame.nbytes), before is not None) if mend else None
+        if kept is not None:
+            whole[frame.key] = kept if kept else before or b""
 
 
 def _frames(file: ContainerFile, size: int, ident: int | None) -> Iterator[Frame]:
@@ -128,10 +142,13 @@ def _frames(file: ContainerFile, size: int, ident: int | None) -> Iterator[Frame
         at = following.start
 
 
-def _replace(file: ContainerFile, path: str, whole: dict[str, Frame], view: View, *, keep: bool) -> str:
+def _replace(file: ContainerFile, path: str, whole: dict[str, Frame | bytes], view: View, *, keep: bool) -> str:
     draft, aside = draft_of(path), ""
     try:
-        kept = ((key, payload(file, path, frame), frame.crc) for key, frame in whole.items())
+        kept = (
+            (key, payload(file, path, found), found.crc) if isinstance(found, Frame) else (key, found, None)
+            for key, found in whole.items()
+        )
         write_new(draft, new_ident(), kept, view, sync=True)
         if keep:
             aside = _free_name(path + DAMAGED)
