@@ -137,12 +137,15 @@ class Container:
         Absolute, if the working directory may change.
     lock_timeout : float
         Seconds to wait for another writer of the same file.
+    indexing : bool
+        Whether indices are appended from time to time; else when `seal` is called.
     view : View
         How members appear to those who read the file as HDF5.
     """
 
     path: str
     lock_timeout: float = LOCK_TIMEOUT
+    indexing: bool = True
     view: View = field(default_factory=View, compare=False)
 
     def _current(self) -> ContainerFile | None:
@@ -280,6 +283,8 @@ class Container:
             self._rewrite(file)
 
     def _tidy(self, file: ContainerFile) -> None:
+        if not self.indexing:
+            return
         if file.is_wasteful(_COMPACT_NBYTES):
             self._rewrite(file)
         elif file.wants_sealing():

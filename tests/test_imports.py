@@ -27,9 +27,18 @@ LAYERS = (
     {"shards"},
     {"shardexport"},
     {"shardstore"},
-    {"cli_shards"},
+    {"cli_shards", "cli_vault"},
     {"explore", "doctor"},
     {"cli"},
+)
+VAULT = (
+    {"codec", "catalog"},
+    {"walk", "report"},
+    {"pack"},
+    {"header", "hdf5vault"},
+    {"archive"},
+    {"tasks", "writing"},
+    {"extract", "verify", "repair"},
 )
 PURE = {"grid": {"h5py", "zarr", "dask"}, "plan": {"h5py", "zarr", "dask"}, "chunking": {"h5py", "zarr", "dask"}}
 SLOW = ("zarr", "dask.array", "distributed", "prefect", "xarray", "s3fs")
@@ -52,11 +61,21 @@ def test_every_module_has_a_layer() -> None:
 
 
 def test_modules_import_only_layers_below() -> None:
-    rank = {module: level for level, modules in enumerate(LAYERS) for module in modules}
+    check_layers(LAYERS, "h5z")
+
+
+def test_modules_of_vaults_too() -> None:
+    assert {path.stem for path in (ROOT / "h5z" / "vault").glob("*.py")} - {"__init__"} == set().union(*VAULT)
+    check_layers(VAULT, "h5z.vault")
+
+
+def check_layers(layers: tuple[set[str], ...], package: str) -> None:
+    rank = {module: level for level, modules in enumerate(layers) for module in modules}
     for module, level in rank.items():
-        names = {name.split(".")[1] for name in imported(ROOT / "h5z" / f"{module}.py") if name.startswith("h5z.")}
+        path = ROOT.joinpath(*package.split("."), f"{module}.py")
+        names = {name.removeprefix(f"{package}.").split(".")[0] for name in imported(path) if name.startswith(f"{package}.")}
         above = {name for name in names if rank.get(name, level) > level}
-        assert not above, f"h5z/{module}.py imports {above}"
+        assert not above, f"{path} imports {above}"
 
 
 def test_arithmetic_imports_no_io() -> None:

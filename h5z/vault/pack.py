@@ -14,6 +14,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from h5z.container import Container
 from h5z.errors import SourceError, one_line
 from h5z.frames import crc32
@@ -179,8 +181,15 @@ def packs(container: Container) -> list[str]:
 
 
 def all_rows(container: Container, number: int) -> Rows:
-    """The rows of all of a container's packs, which is the vault's container of that number."""
-    return Rows.joined(read_rows(container, key) for key in packs(container)).in_file(number)
+    """The rows of all of a container's packs, which is the vault's container of that number.
+
+    Without those of files that are stored apart and are not there any more: they were damaged, and the container repaired.
+    """
+    rows = Rows.joined(read_rows(container, key) for key in packs(container)).in_file(number)
+    apart = np.flatnonzero((rows.columns["kind"] == FILE) & (rows.columns["at"] == 0) & (rows.columns["stored"] > 0))
+    entries = container.entries() if len(apart) else {}
+    gone = [i for i in apart.tolist() if dataset_name(rows.row(i)) not in entries]
+    return rows.take(np.setdiff1d(np.arange(len(rows)), gone)) if gone else rows
 
 
 def dataset_name(row: Row) -> str:

@@ -150,7 +150,7 @@ def _copy(vault: Vault, target: str | os.PathLike[str] | None, start: float) -> 
         raise TargetExistsError(f"{path}: expected nothing there, found a file")
     draft = path + ".repairing"
     Path(draft).unlink(missing_ok=True)
-    container = Container(draft)
+    container = Container(draft, indexing=False)
     name, source = uuid.uuid4().hex, f"{vault.kind}: {vault.files[0]}"
     header = Header(name, 0, 1, "blosc2-zstd:5", "xxh3-128", OWN, source)
     flaws: list[Flaw] = []

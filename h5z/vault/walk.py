@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from h5z.errors import PlanError, one_line
+from h5z.errors import one_line
 from h5z.vault.catalog import FILE, FOLDER, LINK
 
 LINKS = ("keep", "follow", "skip")
@@ -60,13 +60,13 @@ class Walk:
     links: str = "keep"
     leave_out: Collection[bytes] = ()
 
-    def __post_init__(self) -> None:
-        """Refuse what cannot be."""
-        if self.links not in LINKS:
-            raise PlanError(f"links: expected one of {', '.join(map(repr, LINKS))}, found {self.links!r}")
-
     def __iter__(self) -> Iterator[Found | Refused]:
-        yield from self._folder(b"", ())
+        try:
+            status = os.stat(self.root)
+        except OSError as error:
+            yield Refused(b".", f"the folder cannot be read ({error.strerror or one_line(error)})")
+            return
+        yield from self._folder(b"", ((status.st_dev, status.st_ino),))
 
     def _folder(self, name: bytes, above: tuple[tuple[int, int], ...]) -> Iterator[Found | Refused]:
         try:

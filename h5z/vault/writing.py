@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,7 +24,7 @@ from h5z.vault.hdf5vault import as_hdf5vault
 from h5z.vault.header import SPLIT_NBYTES, UNFINISHED, Header, read_header
 from h5z.vault.pack import CATALOG, HDF5VAULT, HEADER, LAYOUTS, OWN, PACKS, Packed, Recipe, all_rows, packs, store
 from h5z.vault.report import Flaw, VaultReport, shown
-from h5z.vault.walk import Found, Refused, Walk, batches, units
+from h5z.vault.walk import LINKS, Found, Refused, Walk, batches, units
 
 LOCK = ".lock"
 PACK_NBYTES, PACK_COUNT = 4 << 20, 1000
@@ -101,7 +101,7 @@ def create(
     start = time.perf_counter()
     root = _source(directory)
     paths = _paths(basename, writers)
-    _check(split_nbytes, digest, layout)
+    _check(split_nbytes, {"links": (links, LINKS), "digest": (digest, DIGESTS), "layout": (layout, LAYOUTS)})
     wanted = Header("", 0, writers, VaultCodec(codec).name, digest, layout, shown(root), links, split_nbytes)
     if all(map(os.path.exists, paths)):
         return _existing(root, paths, wanted, start)
@@ -133,7 +133,7 @@ def add(
     start = time.perf_counter()
     root = _source(directory)
     paths = container_files(os.fspath(vault))
-    containers = [Container(os.path.abspath(path)) for path in paths]
+    containers = [Container(os.path.abspath(path), indexing=False) for path in paths]
     with alone(paths[0]):
         header = read_header(containers[0])
         if not header.finished:
@@ -157,9 +157,11 @@ def alone(path: str) -> Iterator[None]:
         with exclusive(descriptor, path, 0):
             if not os.path.exists(place) or not os.path.samestat(os.stat(place), os.fstat(descriptor)):
                 raise TargetError(f"{path}: another call has just ended; call again")
-            yield
-            with suppress(OSError):
-                os.unlink(place)
+            try:
+                yield
+            finally:
+                with suppress(OSError):
+                    os.unlink(place)
     finally:
         os.close(descriptor)
 
@@ -189,13 +191,12 @@ def _paths(basename: str | os.PathLike[str], writers: int) -> list[str]:
     return container_paths(folder, name, writers)
 
 
-def _check(split_nbytes: int, digest: str, layout: str) -> None:
+def _check(split_nbytes: int, choices: Mapping[str, tuple[str, Sequence[str]]]) -> None:
     if not 1 <= split_nbytes <= LARGEST:
         raise PlanError(f"split_nbytes: expected 1 to {LARGEST}, found {split_nbytes}")
-    if digest not in DIGESTS:
-        raise PlanError(f"digest: expected one of {', '.join(DIGESTS)}, found {digest!r}")
-    if layout not in LAYOUTS:
-        raise PlanError(f"layout: expected one of {', '.join(LAYOUTS)}, found {layout!r}")
+    for name, (found, known) in choices.items():
+        if found not in known:
+            raise PlanError(f"{name}: expected one of {', '.join(map(repr, known))}, found {found!r}")
 
 
 def _existing(root: bytes, paths: Sequence[str], wanted: Header, start: float) -> VaultReport:
@@ -221,7 +222,7 @@ def _begin(paths: Sequence[str], wanted: Header) -> list[Container]:
     containers = []
     for number, path in enumerate(paths):
         draft = path if os.path.exists(path) else path + UNFINISHED
-        container = Container(draft)
+        container = Container(draft, indexing=False)
         if container.exists() and HEADER in container:
             header = read_header(container)
             found = replace(header, vault="", finished=False, quarantined=())
