@@ -171,3 +171,61 @@ def repair(
     from h5z.vault import repair
 
     _done(repair(vault, to), as_json)
+
+
+@app.command("to-zarr")
+def to_zarr(
+    source: Annotated[str, typer.Argument(help="A vault, an archive of HDF5Vault, or a folder of TIFFs.")],
+    target: Annotated[str, typer.Argument(help="The OME-Zarr to be.")],
+    pattern: Annotated[str, typer.Option(help="Which file is which plane: {plate}/{well}/T{time}F{field}Z{z}C{channel}.tif")],
+    name: Annotated[str | None, typer.Option(help="Of the image or plate.")] = None,
+    levels: Annotated[int | None, typer.Option(help="Of the pyramid; until 256 pixels are left by default.")] = None,
+    method: Annotated[str, typer.Option(help="How levels are made: mean or nearest.")] = "mean",
+    chunk: Annotated[int, typer.Option(help="Length of a chunk along y and x.")] = 1024,
+    shard_size: Annotated[str, typer.Option(help="About how large a shard is, decoded.")] = "32MiB",
+    codec: Annotated[str, typer.Option(help="auto, zstd:3, blosc-lz4:5, …")] = "auto",
+    pixel_size: Annotated[str | None, typer.Option(help="Of a pixel along y and x in µm, such as 0.65,0.65.")] = None,
+    z_step: Annotated[float | None, typer.Option(help="Between planes, in µm.")] = None,
+    time_step: Annotated[float | None, typer.Option(help="Between times, in seconds.")] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Read every pixel back before the store opens.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another hierarchy once this one is complete.")] = False,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+    as_json: Json = False,
+) -> None:
+    """Write TIFFs as an OME-Zarr image or plate, without unpacking them."""
+    from h5z.vault import to_zarr
+
+    scale = {"z": z_step, "t": time_step, **_pixel_size(pixel_size)}
+    report = to_zarr(
+        source,
+        target,
+        pattern,
+        name=name,
+        levels=levels,
+        method=method,
+        chunk=chunk,
+        shard_nbytes=_nbytes(shard_size),
+        codec=codec,
+        scale={axis: step for axis, step in scale.items() if step is not None},
+        verify=verify,
+        overwrite=overwrite,
+        workers=workers,
+        scheduler=scheduler,
+        progress=_bar(as_json),
+    )
+    _done(report, as_json)
+
+
+def _pixel_size(text: str | None) -> dict[str, float]:
+    from h5z.errors import PlanError
+
+    if text is None:
+        return {}
+    try:
+        steps = [float(part) for part in text.split(",")]
+    except ValueError:
+        steps = []
+    if len(steps) not in (1, 2) or any(step <= 0 for step in steps):
+        raise PlanError(f"pixel-size: expected one or two sizes in µm, such as 0.65,0.65, found {text!r}")
+    return {"y": steps[0], "x": steps[-1]}

@@ -38,7 +38,9 @@ VAULT = (
     {"header", "hdf5vault"},
     {"archive"},
     {"tasks", "writing"},
-    {"extract", "verify", "repair"},
+    {"extract", "verify", "repair", "images"},
+    {"ngff"},
+    {"omezarr"},
 )
 PURE = {"grid": {"h5py", "zarr", "dask"}, "plan": {"h5py", "zarr", "dask"}, "chunking": {"h5py", "zarr", "dask"}}
 SLOW = ("zarr", "dask.array", "distributed", "prefect", "xarray", "s3fs")
