@@ -113,3 +113,32 @@ print(json.dumps(sorted(inspect.signature({name}.fn).parameters)))
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
     assert (PROJECT / path).exists()
     assert set(deployment["parameters"]) <= set(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.slow
+def test_the_deployment_runs(tmp_path: Path) -> None:
+    """Deployed to a process pool of a server, triggered, and run by a worker of that pool."""
+    embedded = server.start()
+    if embedded is None:
+        pytest.skip("a server of the user's own is configured, which is left alone")
+    acquire(tmp_path / "watch" / "run1")
+    local = {
+        "NO_PROXY": "127.0.0.1",
+        "no_proxy": "127.0.0.1",
+        "PREFECT_HOME": str(tmp_path / "home"),
+        "PREFECT_API_URL": embedded.url,
+    }
+    places = {"H5Z_HOME": str(PROJECT), "H5Z_ACQUISITIONS": str(tmp_path / "watch"), "H5Z_VAULTS": str(tmp_path / "vaults")}
+    env = {**os.environ, **local, **places}
+    for words in (
+        ["work-pool", "create", "h5z", "--type", "process", "--overwrite"],
+        ["--no-prompt", "deploy", "--all", "--prefect-file", "deployments/vault.yaml"],
+        ["deployment", "run", "archive-acquisitions/acquisitions"],
+        ["worker", "start", "--pool", "h5z", "--run-once"],
+    ):
+        command = [sys.executable, "-m", "prefect", *words]
+        done = subprocess.run(command, cwd=PROJECT, env=env, capture_output=True, text=True, timeout=200, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    written = json.loads((tmp_path / "vaults" / "h5z-vaults.json").read_text())
+    assert [(item["name"], item["status"], item["verified"]) for item in written["acquisitions"]] == [("run1", "archived", True)]
+    assert len(Vault(tmp_path / "vaults" / "run1")) == 6
