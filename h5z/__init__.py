@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from h5z.commit import finalize
     from h5z.objects.load import load
     from h5z.objects.save import save
+    from h5z.shardstore import H5ShardStore
 
 __all__ = [
+    "H5ShardStore",
     "Plan",
     "Policy",
     "Report",
@@ -47,4 +49,8 @@ def __getattr__(name: str) -> Any:
         from h5z import objects
 
         return getattr(objects, name)
+    if name == "H5ShardStore":
+        from h5z.shardstore import H5ShardStore
+
+        return H5ShardStore
     raise AttributeError(f"module 'h5z' has no attribute {name!r}")

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 import h5z
+from h5z import cli_shards, cli_vault
 from h5z.credentials import redact
 from h5z.errors import H5zError, PlanError, SourceError, TargetError, one_line
 from h5z.policy import nbytes
@@ -27,6 +28,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+app.add_typer(cli_shards.app, name="shards")
+app.add_typer(cli_vault.app, name="vault")
 
 _INTERRUPTED = 130
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -69,6 +70,19 @@ def prepare(
         with suppress(H5zError):
             taken.release()
         raise
+
+
+@contextmanager
+def prepared(target: Target, plan: Plan, *, overwrite: bool = False) -> Iterator[tuple[Target, bool]]:
+    """As `prepare`; let go of at the end, with every trace of the run where that is a good one."""
+    place, finished = prepare(target, plan, overwrite=overwrite)
+    try:
+        yield place, finished
+    except BaseException:
+        with suppress(H5zError):
+            place.release()
+        raise
+    place.release(tidy=True)
 
 
 def _bring(target: Target, plan: Plan, *, overwrite: bool) -> tuple[Target, bool]:

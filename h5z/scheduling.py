@@ -16,10 +16,10 @@ Progress = Callable[[int], None]
 WINDOW = 10_000
 
 
-def run(jobs: Iterable[Job], scheduler: Any, workers: int, advance: Progress) -> list[Any]:
+def run(jobs: Iterable[Job], scheduler: Any, workers: int, advance: Progress, *, window: int = WINDOW) -> list[Any]:
     """Run jobs and return their results, in order here, as they end on a cluster.
 
-    Jobs are taken `WINDOW` at a time, so that neither this process nor a scheduler ever holds all of them.
+    Jobs are taken `window` at a time, so that neither this process nor a scheduler ever holds all of them.
 
     Parameters
     ----------
@@ -32,13 +32,13 @@ def run(jobs: Iterable[Job], scheduler: Any, workers: int, advance: Progress) ->
     """
     with _client(scheduler) as client:
         if client is not None:
-            return _on_cluster(jobs, client, advance)
+            return _on_cluster(jobs, client, advance, window)
     if scheduler not in (None, "threads", "processes", "sync", "synchronous"):
         raise PlanError(f"scheduler: expected 'threads', 'processes', 'sync', an address or a Client, found {scheduler!r}")
     results: list[Any] = []
     waiting = iter(jobs)
-    while window := list(islice(waiting, WINDOW)):
-        results += _here(window, scheduler or "threads", workers, advance)
+    while taken := list(islice(waiting, window)):
+        results += _here(taken, scheduler or "threads", workers, advance)
     return results
 
 
@@ -113,7 +113,7 @@ def _finish(result: Any, nbytes: int, advance: Progress) -> Any:
     return result
 
 
-def _on_cluster(jobs: Iterable[Job], client: Any, advance: Progress) -> list[Any]:
+def _on_cluster(jobs: Iterable[Job], client: Any, advance: Progress, window: int) -> list[Any]:
     from distributed import as_completed
 
     waiting = iter(jobs)
@@ -127,7 +127,7 @@ def _on_cluster(jobs: Iterable[Job], client: Any, advance: Progress) -> list[Any
         return futures
 
     results: list[Any] = []
-    ended = as_completed(submit(WINDOW), loop=client.loop)
+    ended = as_completed(submit(window), loop=client.loop)
     for future in ended:
         results.append(future.result())
         advance(sizes.pop(future))

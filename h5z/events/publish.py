@@ -7,7 +7,6 @@ import os
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,13 +14,13 @@ import numpy as np
 
 from h5z.codecs import default, fit
 from h5z.commit import finalize
-from h5z.errors import H5zError, PlanError, TargetError
+from h5z.errors import PlanError, TargetError
 from h5z.events.content import CIRCUMSTANCES, Variable, digest, plain, variables
 from h5z.grid import Region, region_shape
 from h5z.nodes import Json
 from h5z.plan import ArrayPlan, Piece, Plan, numpy_dtype
 from h5z.policy import Policy
-from h5z.prepare import prepare
+from h5z.prepare import prepared
 from h5z.target import Target
 from h5z.units import Stored, TargetArray
 
@@ -101,8 +100,7 @@ def publish(
     attributes = {**plain(dataset.attrs, "dataset"), "row_counts": counts}
     plan = _plan(found, attributes, f"events://{session}", place, policy, chunks)
     plan = _as_begun(plan, place)
-    ready, finished = prepare(place, plan, overwrite=overwrite)
-    try:
+    with prepared(place, plan, overwrite=overwrite) as (ready, finished):
         if not finished:
             arrays = [TargetArray(ready, array, policy.zarr_format) for array in plan.arrays]
             _write(plan, ready, arrays, found, workers)
@@ -110,11 +108,6 @@ def publish(
                 _verify(plan, arrays, found, workers)
                 ready.mark_verified("full", {})
             finalize(ready)
-    except BaseException:
-        with suppress(H5zError):
-            ready.release()
-        raise
-    ready.release(tidy=True)
     return metadata(plan.groups[""], place.name, "unchanged" if finished else "published")
 
 

@@ -1,0 +1,266 @@
+"""The catalog of a vault: a row for each part of each member, by columns; small on the disk and in memory."""
+
+from __future__ import annotations
+
+import fnmatch
+import struct
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from numcodecs import Zstd
+
+from h5z.errors import SourceError
+
+FILE, FOLDER, LINK = 0, 1, 2
+KINDS = ("file", "folder", "link")
+RAW, BLOSC2 = 0, 1
+UNKNOWN = -1  # of sizes and times that an archive does not tell
+_MAGIC = b"h5zT"
+_HEAD = struct.Struct("<4sIQQ")  # magic, version, rows, bytes of names
+_VERSION = 1
+_COLUMNS: dict[str, str] = {
+    "kind": "u1",
+    "mode": "<i4",
+    "size": "<i8",  # of the whole member
+    "mtime": "<i8",  # ns
+    "part": "<u4",
+    "parts": "<u4",
+    "start": "<i8",  # of the part in the member
+    "nbytes": "<i8",  # of the part
+    "codec": "u1",
+    "crc": "<i8",  # CRC-32 of the stored bytes
+    "digest": "V16",
+    "stored": "<i8",
+    "stamp": "<i8",  # ns, when it was stored: of two of a name, the later counts
+    "pack": "<i8",  # the number of the pack; -1 where `at` is a place in the file
+    "at": "<i8",  # how far before the pack's end the stored bytes begin
+    "file": "<u4",  # the number of the container
+}
+
+
+class Row(NamedTuple):
+    """A part of a member, as `_COLUMNS` has it."""
+
+    name: bytes
+    kind: int
+    mode: int
+    size: int
+    mtime: int
+    part: int = 0
+    parts: int = 1
+    start: int = 0
+    nbytes: int = 0
+    codec: int = RAW
+    crc: int = 0
+    digest: bytes = bytes(16)
+    stored: int = 0
+    stamp: int = 0
+    pack: int = 0
+    at: int = 0
+    file: int = 0
+
+
+@dataclass
+class Rows:
+    """Rows by columns.
+
+    Attributes
+    ----------
+    names : bytes
+        Of all rows, each followed by a zero; as the file system has them, with slashes, relative.
+    columns : dict
+        Arrays of one length.
+    """
+
+    names: bytes
+    columns: dict[str, Any]
+    _places: Any = field(default=None, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.columns["kind"])
+
+    @classmethod
+    def of(cls, rows: Sequence[Row]) -> Rows:
+        """Rows from their values."""
+        names = b"".join(row.name + b"\0" for row in rows)
+        values = list(zip(*(row[1:] for row in rows), strict=True)) or [()] * len(_COLUMNS)
+        return cls(names, {name: _column(name, found) for (name, found) in zip(_COLUMNS, values, strict=True)})
+
+    @classmethod
+    def joined(cls, many: Iterable[Rows]) -> Rows:
+        """Rows of several, one after the other."""
+        found = [cls.of([]), *many]
+        columns = {name: np.concatenate([rows.columns[name] for rows in found]) for name in _COLUMNS}
+        return cls(b"".join(rows.names for rows in found), columns)
+
+    @cached_property
+    def _starts(self) -> Any:
+        raw = np.frombuffer(self.names, np.uint8)
+        return np.concatenate([[0], np.flatnonzero(raw == 0) + 1]).astype(np.int64)
+
+    def name(self, i: int) -> bytes:
+        """A row's name."""
+        return self.names[self._starts[i] : self._starts[i + 1] - 1]
+
+    def row(self, i: int) -> Row:
+        """A row's values."""
+        values = {name: column[i] for name, column in self.columns.items()}
+        digest = values.pop("digest").tobytes()
+        return Row(self.name(i), digest=digest, **{name: int(value) for name, value in values.items()})
+
+    def __iter__(self) -> Iterator[Row]:
+        return map(self.row, range(len(self)))
+
+    def take(self, index: Any) -> Rows:
+        """Some rows, in an order."""
+        names = b"".join(self.name(int(i)) + b"\0" for i in index)
+        return Rows(names, {name: column[index] for name, column in self.columns.items()})
+
+    def in_file(self, number: int) -> Rows:
+        """The rows, as those of a container of that number."""
+        return Rows(self.names, {**self.columns, "file": np.full(len(self), number, "<u4")})
+
+    def encode(self) -> bytes:
+        """Bytes of the rows: the columns' bytes sorted by their significance, compressed."""
+        parts = [_HEAD.pack(_MAGIC, _VERSION, len(self), len(self.names)), self.names]
+        for name, column in self.columns.items():
+            if name != "digest":
+                column = np.diff(column, prepend=column.dtype.type(0))
+            parts.append(column.view(np.uint8).reshape(len(self), column.itemsize).T.tobytes() if len(self) else b"")
+        packed: bytes = Zstd(level=9).encode(b"".join(parts))
+        return packed
+
+    @classmethod
+    def decode(cls, packed: bytes, what: str) -> Rows:
+        """Rows of bytes.
+
+        Raises
+        ------
+        SourceError
+            If they are no rows.
+        """
+        try:
+            data = bytes(Zstd().decode(packed))
+            magic, version, count, nbytes = _HEAD.unpack_from(data)
+            if magic != _MAGIC or version != _VERSION:
+                raise ValueError(f"of another format, or of version {version}")
+            at = _HEAD.size + nbytes
+            columns = {}
+            for name, dtype in _COLUMNS.items():
+                size = np.dtype(dtype).itemsize * count
+                raw = np.frombuffer(data, np.uint8, size, at).reshape(np.dtype(dtype).itemsize, count).T
+                column = np.ascontiguousarray(raw).reshape(-1).view(dtype)
+                columns[name] = column if name == "digest" else np.cumsum(column, dtype=dtype)
+                at += size
+            made = cls(data[_HEAD.size : _HEAD.size + nbytes], columns)
+            if data.count(b"\0", _HEAD.size, _HEAD.size + nbytes) != count:
+                raise ValueError("names do not match rows")
+        except (ValueError, RuntimeError, struct.error) as error:
+            raise SourceError(f"{what}: expected a vault's table, found other bytes ({error})") from None
+        return made
+
+
+def _column(name: str, values: Sequence[Any]) -> Any:
+    return np.array(values, _COLUMNS[name]) if len(values) else np.zeros(0, _COLUMNS[name])
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """The rows of a vault, found by name.
+
+    Attributes
+    ----------
+    rows : Rows
+        Those that count, sorted by name and part.
+    incomplete : tuple of bytes
+        Names of members of which parts are missing.
+    """
+
+    rows: Rows
+    incomplete: tuple[bytes, ...] = ()
+
+    @classmethod
+    def of(cls, rows: Rows) -> Catalog:
+        """Choose, of rows that were stored at different times, those of the last whole version of each member."""
+        order = sorted(range(len(rows)), key=rows.name)
+        chosen: list[int] = []
+        incomplete = []
+        for group in _groups(order, rows.name):
+            whole = _last_whole(rows, group)
+            chosen += whole
+            if not whole:
+                incomplete.append(rows.name(group[0]))
+        return cls(rows.take(np.array(chosen, np.int64)), tuple(incomplete))
+
+    def __len__(self) -> int:
+        return len(self.firsts)
+
+    @cached_property
+    def firsts(self) -> Any:
+        """The index of each member's first row."""
+        return np.flatnonzero(self.rows.columns["part"] == 0)
+
+    def find(self, name: bytes) -> list[Row]:
+        """The parts of a member, in order; none if it is not there."""
+        i = bisect_left(range(len(self.rows)), name, key=self.rows.name)
+        if i == len(self.rows) or self.rows.name(i) != name:
+            return []
+        return self.parts_at(i)
+
+    def parts_at(self, first: int) -> list[Row]:
+        """The parts of a member, given the index of its first row."""
+        return [self.rows.row(k) for k in range(first, first + int(self.rows.columns["parts"][first]))]
+
+    def matching(self, patterns: Sequence[str] = ()) -> Any:
+        """The indices of the first rows of members that match a pattern, or lie in a folder of that name; of all without."""
+        if not patterns:
+            return self.firsts
+        return np.array([i for i in self.firsts.tolist() if matches(self.rows.name(i), patterns)], np.int64)
+
+    def names(self, patterns: Sequence[str] = ()) -> Iterator[bytes]:
+        """Names of members that match a pattern, or lie in a folder of that name; of all without patterns."""
+        return map(self.rows.name, self.matching(patterns).tolist())
+
+
+def matches(name: bytes, patterns: Sequence[str]) -> bool:
+    """Whether a name matches a pattern as the shell has them (``*`` also matches slashes), or lies below it.
+
+    >>> matches(b"a/b.tif", ["a"]), matches(b"a/b.tif", ["*.tif"]), matches(b"ab", ["a"])
+    (True, True, False)
+    """
+    text = name.decode("utf-8", "surrogateescape")
+    return any(fnmatch.fnmatchcase(text, p) or text.startswith(p.rstrip("/") + "/") or text == p.rstrip("/") for p in patterns)
+
+
+def _groups(order: Sequence[int], name: Any) -> Iterator[list[int]]:
+    group: list[int] = []
+    for i in order:
+        if group and name(group[0]) != name(i):
+            yield group
+            group = []
+        group.append(i)
+    if group:
+        yield group
+
+
+def _last_whole(rows: Rows, group: list[int]) -> list[int]:
+    """Of the rows of one name, those of the version stored last whose parts are all there."""
+    if len(group) == 1:
+        return group if int(rows.columns["parts"][group[0]]) == 1 else []
+    versions: dict[tuple[int, ...], dict[int, int]] = {}
+    stamps: dict[tuple[int, ...], int] = {}
+    for i in group:
+        version = tuple(int(rows.columns[column][i]) for column in ("kind", "size", "mtime", "parts"))
+        parts = versions.setdefault(version, {})
+        part = int(rows.columns["part"][i])
+        if part not in parts or rows.columns["stamp"][i] >= rows.columns["stamp"][parts[part]]:
+            parts[part] = i
+        stamps[version] = max(stamps.get(version, 0), int(rows.columns["stamp"][i]))
+    for version in sorted(versions, key=stamps.__getitem__, reverse=True):
+        if len(versions[version]) == version[-1]:
+            return [versions[version][part] for part in sorted(versions[version])]
+    return []
