@@ -65,6 +65,7 @@ def convert_file(
             policy=h5z.Policy.from_dict(options.policy),
             verify=None if options.verify == "none" else cast(Literal["structure", "sample", "full"], options.verify),
             overwrite=options.overwrite,
+            patient=True,  # it may be held by a worker that died on another machine
             isolated=isolated,
             timeout=options.scan_timeout if isolated else None,
             scheduler=scheduler,
