@@ -108,6 +108,7 @@ def convert_file(
             policy=options.policy_of(job.relative),
             verify=None if options.verify == "none" else cast(Literal["structure", "sample", "full"], options.verify),
             overwrite=options.overwrite or job.outdated,
+            patient=True,  # it may be held by a worker that died on another machine
             isolated=isolated,
             timeout=options.scan_timeout if isolated else None,
             scheduler=scheduler,

@@ -21,7 +21,8 @@ import socket
 import threading
 import time
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -257,7 +258,9 @@ def _highest(claims: Claims, lease: Lease, last: int, over: str | None) -> bool:
 
 def _free(claims: Claims, name: str, found: Holder, here: Holder, *, adopt: bool, watch: bool = True) -> bool:
     """Whether a claim may be superseded; `watch` it where nothing else tells."""
-    if found.released or found.dead(here) or (found.shared and (adopt or found.same_process(here))):
+    if found.released or found.dead(here) or (found.shared and adopt):
+        return True
+    if found.same_process(here) and (found.shared or found.run not in _watches):  # ended, though it could not say so
         return True
     if found.same_process(here) and found.run not in {
         *_watches,
@@ -362,10 +365,20 @@ def _still_alive(claims: Claims, lease: Lease, watch: _Watch) -> None:
         watch.lost = "its run has ended"
 
 
-def end(claims: Claims, lease: Lease, *, remove: bool) -> None:
-    """Let go of a lease: retire its claim, or remove it where the run leaves nothing else behind; lost ones are let be."""
-    watch = _watches.pop(lease.run, _Watch())
+@contextmanager
+def ending(lease: Lease) -> Iterator[None]:
+    """The end of a run: whatever comes of it, nothing renews its lease any more, and the next run of this process is free."""
+    watch = _watches.setdefault(lease.run, _Watch())
     watch.ended.set()
+    try:
+        yield
+    finally:
+        _watches.pop(lease.run, None)
+
+
+def let_go(claims: Claims, lease: Lease, *, remove: bool) -> None:
+    """Retire a lease's claim, or remove it where the run leaves nothing else behind; one that is lost is let be."""
+    watch = _watches.setdefault(lease.run, _Watch())
     with watch.lock:
         if _clock() >= watch.until:
             _see(claims, lease, watch)

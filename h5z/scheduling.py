@@ -9,11 +9,13 @@ from functools import partial
 from itertools import islice
 from typing import Any, cast
 
-from h5z.errors import PlanError, one_line
+from h5z.errors import PlanError, TransientError, one_line
 
 Job = tuple[Callable[..., Any], tuple[Any, ...], int]
 Progress = Callable[[int], None]
 WINDOW = 10_000
+# By name: the libraries that have them may not have been imported.
+_DEATHS = ("KilledWorker", "BrokenProcessPool", "CommClosedError", "FutureCancelledError", "CancelledError", "StreamClosedError")
 
 
 def run(jobs: Iterable[Job], scheduler: Any, workers: int, advance: Progress, *, window: int = WINDOW) -> list[Any]:
@@ -32,14 +34,28 @@ def run(jobs: Iterable[Job], scheduler: Any, workers: int, advance: Progress, *,
     """
     with _client(scheduler) as client:
         if client is not None:
-            return _on_cluster(jobs, client, advance, window)
+            with _surviving():
+                return _on_cluster(jobs, client, advance, window)
     if scheduler not in (None, "threads", "processes", "sync", "synchronous"):
         raise PlanError(f"scheduler: expected 'threads', 'processes', 'sync', an address or a Client, found {scheduler!r}")
     results: list[Any] = []
     waiting = iter(jobs)
     while taken := list(islice(waiting, window)):
-        results += _here(taken, scheduler or "threads", workers, advance)
+        with _surviving():
+            results += _here(taken, scheduler or "threads", workers, advance)
     return results
+
+
+@contextmanager
+def _surviving() -> Iterator[None]:
+    """Turn the death of workers, or of their scheduler, into a `TransientError`."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ in _DEATHS:
+            what = one_line(error).partition(". ")[0]
+            raise TransientError(f"workers died while they ran tasks ({what}); the same command goes on from here") from None
+        raise
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from h5z.credentials import joined, redact, separate
 from h5z.digest import Digest
 from h5z.disk import clear_folder, remove, remove_empty, write_whole
 from h5z.errors import H5zError, LeaseLostError, PlanError, TargetError, TargetExistsError, TransientError, is_transient, one_line
-from h5z.lease import Lease, acquire, check, end
+from h5z.lease import Lease, acquire, check, ending, let_go
 from h5z.nodes import Json
 from h5z.plan import Plan
 from h5z.remote import open_url
@@ -354,12 +354,12 @@ class Target:
         """
         if self.lease is None:
             return
-        with reaching(self.name):
+        with reaching(self.name), ending(self.lease):
             try:
                 tidy = self._tidy(all_of_it=tidy)
             except LeaseLostError:  # what is there is another run's
                 tidy = False
-            end(self.claims, self.lease, remove=tidy)
+            let_go(self.claims, self.lease, remove=tidy)
             folder = self.path
             if folder is not None and tidy:
                 remove_empty(folder / MARK / "lease", folder / MARK, folder)
