@@ -19,6 +19,7 @@ from h5z.dtypes import Leaf
 from h5z.grid import ChunkGrid, Region, region_shape
 from h5z.nodes import Datatype, Json, Problem, Record, Shape
 from h5z.policy import Policy
+from h5z.records import json_name
 from h5z.report import size, table_html, table_text
 
 FORMAT = 1
@@ -149,7 +150,7 @@ def numpy_dtype(description: Any) -> np.dtype[Any]:
 def describe_numpy(dtype: np.dtype[Any]) -> Any:
     """A numpy dtype as a plan's JSON."""
     if dtype.names:  # Zarr v3 says no byte order for members
-        return [[name, describe_numpy(dtype[name].newbyteorder("<"))] for name in dtype.names]
+        return [[json_name(name), describe_numpy(dtype[name].newbyteorder("<"))] for name in dtype.names]
     return dtype.str
 
 
