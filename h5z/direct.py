@@ -219,7 +219,7 @@ def _pipeline(plist: Any) -> list[Filter]:
 
 def _through_hdf5(did: Any, region: Region, dtype: np.dtype[Any]) -> Any:
     """The same bytes through libhdf5, without conversion: fill values of chunks that are not there, and oddities."""
-    out = np.empty(region_shape(region), dtype)
+    out = np.zeros(region_shape(region), dtype)  # where nothing was written and no fill value is defined, libhdf5 leaves it so
     space = did.get_space()
     if region:
         space.select_hyperslab(tuple(s.start for s in region), region_shape(region))

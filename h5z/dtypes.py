@@ -199,6 +199,8 @@ def access(dtype: Datatype) -> str:
         kind = class_of(part)
         if kind in ("bitfield", "time") or (kind == "opaque" and not _numpy_time(cast(dict[str, Any], part))):
             found.add("raw")
+        elif kind in ("compound", "enum") and not _utf8_names(cast(dict[str, Any], part)["members"]):
+            found.add("raw")  # h5py cannot name them
         elif kind in ("integer", "float"):
             found.add("convert" if _native(cast(dict[str, Any], part)) is not None else "raw")
         elif kind == "complex" and isinstance(part, dict) and not isinstance(part.get("base", ""), str):
@@ -206,6 +208,15 @@ def access(dtype: Datatype) -> str:
     if "raw" not in found and "convert" in found and variable(dtype):
         return "h5py"
     return "raw" if "raw" in found else "convert" if "convert" in found else "h5py"
+
+
+def _utf8_names(members: Any) -> bool:
+    """Whether the names of members, of a compound or of an enumeration, are UTF-8."""
+    try:
+        "".join(item if isinstance(item, str) else item[0] for item in members).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _numpy_time(dtype: dict[str, Any]) -> np.dtype[Any] | None:

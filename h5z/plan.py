@@ -20,6 +20,7 @@ from h5z.grid import ChunkGrid, Region, grow, region_shape
 from h5z.nodes import Datatype, Json, Problem, Record, Shape
 from h5z.payload import block_nbytes, heaviest, mean_nbytes
 from h5z.policy import RUNNING, Policy
+from h5z.records import json_name
 from h5z.report import size, table_html, table_text
 
 FORMAT = 1
@@ -177,7 +178,7 @@ def numpy_dtype(description: Any) -> np.dtype[Any]:
 def describe_numpy(dtype: np.dtype[Any]) -> Any:
     """A numpy dtype as a plan's JSON."""
     if dtype.names:  # Zarr v3 says no byte order for members
-        return [[name, describe_numpy(dtype[name].newbyteorder("<"))] for name in dtype.names]
+        return [[json_name(name), describe_numpy(dtype[name].newbyteorder("<"))] for name in dtype.names]
     return dtype.str
 
 

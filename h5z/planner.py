@@ -242,6 +242,8 @@ class _Planner:
 
     def _array(self, node: ArrayNode) -> None:
         try:
+            if node.chunks and len(node.chunks) != len(node.shape or ()):
+                raise UnsupportedError(f"its chunks have rank {len(node.chunks)}, it has rank {len(node.shape or ())}")
             if node.chunks:
                 limits.at_most(limits.MOST_CHUNKS, ChunkGrid(node.shape or (), node.chunks).size, "chunks")
             found = leaves(node.dtype, nested=self.policy.zarr_format == 3)
@@ -302,10 +304,10 @@ class _Planner:
                     taken[above].add(name)
                     inner[steps] = f"{above}/{name}"
                     if depth < len(leaf.steps):
-                        self.groups[inner[steps]] = {"h5z": {"part": list(steps)}}
+                        self.groups[inner[steps]] = clean({"h5z": {"part": list(steps)}})
             own = (sum(node.counts.get("/".join(leaf.steps), ())),) if leaf.ragged else node.shape or ()
             axes = self._phony(1) if leaf.ragged else names[: len(own)]
-            attributes: dict[str, Json] = {"h5z": {"part": list(leaf.steps)}}
+            attributes = cast(dict[str, Json], clean({"h5z": {"part": list(leaf.steps)}}))
             full = (0,) if node.shape is None else own + leaf.extra
             axes = self._phony(1) if node.shape is None else axes + self._phony(len(leaf.extra))
             self.arrays.append(self._planned(node, leaf, inner[leaf.steps], full, axes, attributes))

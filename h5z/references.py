@@ -27,7 +27,7 @@ def reference_text(ref: Any, fid: Any, paths: dict[tuple[int, int], str] | None 
     Raises
     ------
     SourceError
-        If the reference points to nothing.
+        If the reference points to nothing, or to what has no path.
     """
     if not ref:
         return ""
@@ -36,6 +36,8 @@ def reference_text(ref: Any, fid: Any, paths: dict[tuple[int, int], str] | None 
         path = (paths or {}).get(address(target)) or (h5r.get_name(ref, fid) or b"").decode("utf-8", "surrogateescape")
     except (KeyError, OSError, RuntimeError, ValueError, SystemError) as error:
         raise SourceError(f"a reference points to nothing ({one_line(error)})") from None
+    if not path:
+        raise SourceError("a reference points to an object to which no link leads")
     if not isinstance(ref, h5py.RegionReference):
         return path
     region = h5r.get_region(ref, fid)

@@ -277,7 +277,12 @@ class _Scanner:
             met.oid.links.iterate(names.append, idx_type=h5.INDEX_CRT_ORDER if tracked else h5.INDEX_NAME)
         except Exception as error:
             self.problems.append(Problem(met.path, f"its links cannot be listed ({one_line(error)})"))
-        return names
+        if len(set(names)) < len(names):
+            twice = next(name for i, name in enumerate(names) if name in names[:i])
+            self.problems.append(
+                Problem(met.path, f"it has several links by the name {_text(twice)!r}, of which one can be found")
+            )
+        return list(dict.fromkeys(names))
 
     def _link(self, gid: Any, raw: bytes, path: str, kind: int) -> tuple[Link, Any | None]:
         """Describe a soft, external or user-defined link; with the object that it leads to where links are followed."""

@@ -134,3 +134,24 @@ def test_any_name_that_hdf5_takes(tmp_path_factory: pytest.TempPathFactory, chos
     assert {name: int(np.asarray(group["inner"][...])[0]) for name, group in found.items()} == {
         name: i for i, name in enumerate(chosen)
     }
+
+
+@pytest.mark.parametrize("zarr_format", FORMATS)
+@pytest.mark.parametrize("route", ["auto", "library"])
+def test_members_whose_names_are_not_utf8(tmp_path: Path, zarr_format: int, route: str) -> None:
+    """Of compounds, and of enumerations; h5py names neither."""
+    from h5py import h5d, h5s, h5t
+
+    with h5py.File(tmp_path / "in.h5", "w") as file:
+        rows, colours = h5t.create(h5t.COMPOUND, 12), h5t.enum_create(h5t.STD_I8LE)
+        rows.insert(b"gr\xfcn", 0, h5t.STD_I32LE)
+        rows.insert(b"b", 4, h5t.IEEE_F64LE)
+        colours.enum_insert(b"\xfc", 1)
+        did = h5d.create(file.id, b"rows", rows, h5s.create_simple((3,)))
+        did.write(h5s.ALL, h5s.ALL, np.array([(i, i / 2) for i in range(3)], [("a", "<i4"), ("b", "<f8")]), rows)
+        h5d.create(file.id, b"colours", colours, h5s.create_simple((3,)))
+    policy = {"zarr_format": zarr_format, "route": route}
+    assert h5z.convert(tmp_path / "in.h5", tmp_path / "out.zarr", verify="full", **policy).ok
+    root = zarr.open_group(tmp_path / "out.zarr", mode="r")
+    assert np.asarray(root["rows"][...]).tolist() == [(0, 0.0), (1, 0.5), (2, 1.0)]
+    assert root["colours"].attrs["h5z"]["dtype"]["members"] == {"\\xfc": 1}

@@ -188,7 +188,8 @@ def probe(source: Path, target: Path, policy: dict[str, Any]) -> Outcome:
 
 def _judged(source: Path, target: Path, lost: dict[str, str], policy: dict[str, Any]) -> Outcome:
     kind = "partial" if lost else "done"
-    unlisted = any("cannot be listed" in reason or "levels of groups" in reason for reason in lost.values())
+    words = ("cannot be listed", "levels of groups", "several links")
+    unlisted = any(word in reason for reason in lost.values() for word in words)
     if unlisted or policy.get("links") == "follow":
         return Outcome(kind, "not judged: what h5py cannot list, the judge cannot walk")
     try:
