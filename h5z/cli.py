@@ -34,21 +34,22 @@ def _option(kind: Any, text: str, *names: str) -> Any:
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 _Texts = list[str] | None
-# The fields of Policy as options: annotation and default of each.
+# The fields of Policy as options: annotation and default of each; None leaves a field to the policy file, or to its default.
 _POLICY: dict[str, tuple[Any, Any]] = {
+    "policy_file": (_option(str | None, "A policy: YAML, JSON or TOML. Options given beside it win.", "--policy"), None),
     "chunks": (_option(_Texts, "auto, source, 64,256,256 or /path=64,256,256; repeatable."), None),
     "shards": (_option(_Texts, "auto, 256,256,256 or /path=…; repeatable."), None),
     "codec": (_option(_Texts, "auto, keep, zstd:3, blosc-lz4:5, gzip:6, none or /path=…; repeatable."), None),
     "route": (_option(_Texts, "auto, copy, recode, regrid, staged, library or /path=…; repeatable."), None),
-    "zarr_format": (_option(int, "3 or 2."), 3),
-    "links": (_option(str, "record or follow soft and external links."), "record"),
+    "zarr_format": (_option(int | None, "3 (the default) or 2."), None),
+    "links": (_option(str | None, "record (the default) or follow soft and external links."), None),
     "external_roots": (_option(_Texts, "Folder in which linked files may lie; repeatable.", "--external-root"), None),
     "include": (_option(_Texts, "Path pattern of what to take; repeatable."), None),
     "exclude": (_option(_Texts, "Path pattern of what to leave out; repeatable."), None),
-    "unsupported": (_option(str, "error: stop before writing; report: name it and go on."), "error"),
+    "unsupported": (_option(str | None, "error (the default): stop before writing; report: name it and go on."), None),
     "memory": (_option(str | None, "Peak memory, such as 512MiB."), None),
-    "strings": (_option(str, "auto, utf8 or bytes."), "auto"),
-    "consolidate": (_option(bool, "Copy all metadata into the root's.", "--consolidate/--no-consolidate"), True),
+    "strings": (_option(str | None, "auto (the default), utf8 or bytes."), None),
+    "consolidate": (_option(bool | None, "Copy all metadata into the root's.", "--consolidate/--no-consolidate"), None),
 }
 Timeout = Annotated[float, typer.Option(help="Seconds that reading the headers may take.")]
 
@@ -68,26 +69,15 @@ def _with_policy(function: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def _policy(
-    chunks: list[str] | None,
-    shards: list[str] | None,
-    codec: list[str] | None,
-    route: list[str] | None,
-    **rest: Any,
-) -> h5z.Policy:
-    given = {
-        "chunks": _per_path("chunks", chunks, _shape("chunks"), "auto"),
-        "shards": _per_path("shards", shards, _shape("shards"), None),
-        "codec": _per_path("codec", codec, str, "auto"),
-        "route": _per_path("route", route, str, "auto"),
-        **{name: value for name, value in rest.items() if value is not None},
-    }
-    return h5z.Policy(**given)
+def _policy(policy_file: str | None, **options: Any) -> h5z.Policy:
+    convert = {"chunks": _shape("chunks"), "shards": _shape("shards"), "codec": str, "route": str}
+    given = {name: value for name, value in options.items() if value is not None and value != []}
+    for name in convert.keys() & given.keys():
+        given[name] = _per_path(name, given[name], convert[name])
+    return h5z.Policy.of(None if policy_file is None else h5z.Policy.read(policy_file), given)
 
 
-def _per_path(name: str, values: list[str] | None, convert: Any, default: Any) -> Any:
-    if not values:
-        return default
+def _per_path(name: str, values: list[str], convert: Any) -> Any:
     pairs = [value.rpartition("=") for value in values]
     if len(pairs) == 1 and not pairs[0][1]:
         return convert(values[0])
