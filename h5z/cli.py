@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 import h5z
-from h5z.errors import H5zError, PlanError, SourceError, TargetError, one_line
+from h5z.errors import H5zError, PlanError, SourceError, TargetError, TargetExistsError, one_line
 
 app = typer.Typer(
     name="h5z",
@@ -131,6 +131,49 @@ def tree(
         print(json.dumps(filtered(found[0], depth, pattern).to_dict()))
     else:
         print(render(found[0], attributes=attributes, depth=depth, pattern=pattern))
+
+
+@app.command()
+def advise(
+    source: Annotated[str, typer.Argument(help="An HDF5 file.")],
+    access: Annotated[
+        list[str] | None, typer.Option(help="How it will be read: time, space, balanced, '64,*,*' or /path=…; repeatable.")
+    ] = None,
+    output: Annotated[str | None, typer.Option("--output", "-o", help="The policy file; NAME.policy.yaml by default.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the policy file.")] = False,
+    codec: Annotated[list[str] | None, typer.Option(help="A codec to try; repeatable.")] = None,
+    sample: Annotated[str, typer.Option(help="Bytes to read of each dataset.")] = "8MiB",
+    bandwidth: Annotated[str, typer.Option(help="Bytes a second at which stored bytes will come.")] = "200MB",
+    include: Annotated[list[str] | None, typer.Option(help="Path pattern of what to measure; repeatable.")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="Path pattern of what to leave out; repeatable.")] = None,
+    plot: Annotated[str | None, typer.Option(help="An SVG file for the plot.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure which chunks and codecs suit a file and its readers; write a policy that convert, plan and migrate take."""
+    from h5z.advise import advise as measure
+    from h5z.trials import CODECS
+
+    words = "balanced" if not access else _per_path("access", access, str)
+    where = output or f"{os.path.splitext(os.path.basename(source))[0]}.policy.yaml"
+    if os.path.exists(where) and not overwrite:
+        raise TargetExistsError(f"{where}: expected nothing, found a file (--overwrite replaces it)")
+    found = measure(
+        source,
+        access=words,
+        codecs=codec or CODECS,
+        sample=sample,
+        bandwidth=bandwidth,
+        isolated=True,
+        include=include or (),
+        exclude=exclude or (),
+    )
+    found.write(where, overwrite=overwrite)
+    if plot is not None:
+        with open(plot, "w", encoding="utf-8") as file:
+            file.write(found.svg())
+    _print(found, as_json)
+    if not as_json:
+        print(f"\nwritten to {where}: h5z convert {source} TARGET --policy {where}")
 
 
 @app.command()

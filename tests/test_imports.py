@@ -13,13 +13,13 @@ ROOT = Path(__file__).parents[1]
 # Each module may import those of the lines above its own, and of its own line.
 LAYERS = (
     {"errors"},
-    {"nodes", "grid", "names"},
-    {"dtypes", "attributes", "codecs", "filters"},
+    {"nodes", "grid", "names", "access"},
+    {"dtypes", "attributes", "codecs", "filters", "trials"},
     {"direct", "files", "references", "source", "dimensions", "policy", "report"},
     {"scan", "measure", "isolation", "plan", "chunking", "records", "planner", "scheduling"},
     {"documents", "target", "units", "staging", "metadata", "render"},
     {"verify", "convert", "hierarchy", "compare"},
-    {"explore", "doctor", "objects"},
+    {"explore", "doctor", "objects", "advise"},
     {"compat"},
     {"cli"},
 )
