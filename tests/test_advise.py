@@ -120,9 +120,9 @@ def test_what_is_measured_is_what_a_migration_gives(source: Path, tmp_path: Path
         assert info["ratio"] == pytest.approx(measured, rel=0.2)
     reads = Counting(tmp_path / "x.zarr")
     array: Any = zarr.open_array(reads, path="temp", mode="r")
-    reads.chunks = 0
+    Counting.chunks = 0
     array[:, 77, 33]
-    assert reads.chunks == next(cut for cut in advised["/temp"].cuts if "advised" in cut.label).cost.reads
+    assert Counting.chunks == next(cut for cut in advised["/temp"].cuts if "advised" in cut.label).cost.reads
 
 
 class Counting(LocalStore):
@@ -131,7 +131,7 @@ class Counting(LocalStore):
     chunks = 0
 
     async def get(self, key: str, *arguments: Any, **options: Any) -> Any:
-        self.chunks += "/c/" in key
+        Counting.chunks += "/c/" in key  # zarr reads through a copy of the store
         return await super().get(key, *arguments, **options)
 
 
