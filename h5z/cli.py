@@ -16,9 +16,8 @@ import typer
 import h5z
 from h5z import cli_shards, cli_vault
 from h5z.credentials import redact
-from h5z.errors import H5zError, PlanError, SourceError, TargetError, one_line
+from h5z.errors import H5zError, PlanError, SourceError, TargetError, TargetExistsError, one_line
 from h5z.policy import nbytes
-from h5z.retries import ATTEMPTS
 
 app = typer.Typer(
     name="h5z",
@@ -41,24 +40,25 @@ def _option(kind: Any, text: str, *names: str) -> Any:
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 _Texts = list[str] | None
-# The fields of Policy as options: annotation and default of each.
+# The fields of Policy as options: annotation and default of each; None leaves a field to the policy file, or to its default.
 _POLICY: dict[str, tuple[Any, Any]] = {
+    "policy_file": (_option(str | None, "A policy: YAML, JSON or TOML. Options given beside it win.", "--policy"), None),
     "chunks": (_option(_Texts, "auto, source, 64,256,256 or /path=64,256,256; repeatable."), None),
     "shards": (_option(_Texts, "auto, 256,256,256 or /path=…; repeatable."), None),
     "codec": (_option(_Texts, "auto, keep, zstd:3, blosc-lz4:5, gzip:6, none or /path=…; repeatable."), None),
     "route": (_option(_Texts, "auto, copy, recode, regrid, staged, library or /path=…; repeatable."), None),
-    "zarr_format": (_option(int, "3 or 2."), 3),
-    "links": (_option(str, "record or follow soft and external links."), "record"),
+    "zarr_format": (_option(int | None, "3 (the default) or 2."), None),
+    "links": (_option(str | None, "record (the default) or follow soft and external links."), None),
     "external_roots": (_option(_Texts, "Folder in which linked files may lie; repeatable.", "--external-root"), None),
     "include": (_option(_Texts, "Path pattern of what to take; repeatable."), None),
     "exclude": (_option(_Texts, "Path pattern of what to leave out; repeatable."), None),
-    "unsupported": (_option(str, "error: stop before writing; report: name it and go on."), "error"),
+    "unsupported": (_option(str | None, "error (the default): stop before writing; report: name it and go on."), None),
     "memory": (_option(str | None, "Peak memory, such as 512MiB."), None),
-    "strings": (_option(str, "auto, utf8 or bytes."), "auto"),
-    "unmatched": (_option(str, "error: refuse patterns and shapes that fit no array; report: note them."), "error"),
-    "durable": (_option(str, "none, commit or always: when files are made to reach the disk."), "commit"),
-    "attempts": (_option(int, "How often what fails in a way that may pass is tried at most."), ATTEMPTS),
-    "consolidate": (_option(bool, "Copy all metadata into the root's.", "--consolidate/--no-consolidate"), True),
+    "unmatched": (_option(str | None, "error: refuse patterns and shapes that fit no array; report: note them."), None),
+    "durable": (_option(str | None, "none, commit or always: when files are made to reach the disk."), None),
+    "attempts": (_option(int | None, "How often what fails in a way that may pass is tried at most."), None),
+    "strings": (_option(str | None, "auto (the default), utf8 or bytes."), None),
+    "consolidate": (_option(bool | None, "Copy all metadata into the root's.", "--consolidate/--no-consolidate"), None),
 }
 Timeout = Annotated[float, typer.Option(help="Seconds that reading a file may take without progress.")]
 MemoryLimit = Annotated[str | None, typer.Option(help="Memory that reading a file may take at all, such as 4GiB (Linux).")]
@@ -79,26 +79,15 @@ def _with_policy(function: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def _policy(
-    chunks: list[str] | None,
-    shards: list[str] | None,
-    codec: list[str] | None,
-    route: list[str] | None,
-    **rest: Any,
-) -> h5z.Policy:
-    given = {
-        "chunks": _per_path("chunks", chunks, _shape("chunks"), "auto"),
-        "shards": _per_path("shards", shards, _shape("shards"), None),
-        "codec": _per_path("codec", codec, str, "auto"),
-        "route": _per_path("route", route, str, "auto"),
-        **{name: value for name, value in rest.items() if value is not None},
-    }
-    return h5z.Policy(**given)
+def _policy(policy_file: str | None, **options: Any) -> h5z.Policy:
+    convert = {"chunks": _shape("chunks"), "shards": _shape("shards"), "codec": str, "route": str}
+    given = {name: value for name, value in options.items() if value is not None and value != []}
+    for name in convert.keys() & given.keys():
+        given[name] = _per_path(name, given[name], convert[name])
+    return h5z.Policy.of(None if policy_file is None else h5z.Policy.read(policy_file), given)
 
 
-def _per_path(name: str, values: list[str] | None, convert: Any, default: Any) -> Any:
-    if not values:
-        return default
+def _per_path(name: str, values: list[str], convert: Any) -> Any:
     pairs = [value.rpartition("=") for value in values]
     if len(pairs) == 1 and not pairs[0][1]:
         return convert(values[0])
@@ -160,6 +149,49 @@ def tree(
         print(json.dumps(filtered(found[0], depth, pattern).to_dict()))
     else:
         print(render(found[0], attributes=attributes, depth=depth, pattern=pattern))
+
+
+@app.command()
+def advise(
+    source: Annotated[str, typer.Argument(help="An HDF5 file.")],
+    access: Annotated[
+        list[str] | None, typer.Option(help="How it will be read: time, space, balanced, '64,*,*' or /path=…; repeatable.")
+    ] = None,
+    output: Annotated[str | None, typer.Option("--output", "-o", help="The policy file; NAME.policy.yaml by default.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the policy file.")] = False,
+    codec: Annotated[list[str] | None, typer.Option(help="A codec to try; repeatable.")] = None,
+    sample: Annotated[str, typer.Option(help="Bytes to read of each dataset.")] = "8MiB",
+    bandwidth: Annotated[str, typer.Option(help="Bytes a second at which stored bytes will come.")] = "200MB",
+    include: Annotated[list[str] | None, typer.Option(help="Path pattern of what to measure; repeatable.")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="Path pattern of what to leave out; repeatable.")] = None,
+    plot: Annotated[str | None, typer.Option(help="An SVG file for the plot.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure which chunks and codecs suit a file and its readers; write a policy that convert, plan and migrate take."""
+    from h5z.advise import advise as measure
+    from h5z.trials import CODECS
+
+    words = "balanced" if not access else _per_path("access", access, str)
+    where = output or f"{os.path.splitext(os.path.basename(source))[0]}.policy.yaml"
+    if os.path.exists(where) and not overwrite:
+        raise TargetExistsError(f"{where}: expected nothing, found a file (--overwrite replaces it)")
+    found = measure(
+        source,
+        access=words,
+        codecs=codec or CODECS,
+        sample=sample,
+        bandwidth=bandwidth,
+        isolated=True,
+        include=include or (),
+        exclude=exclude or (),
+    )
+    found.write(where, overwrite=overwrite)
+    if plot is not None:
+        with open(plot, "w", encoding="utf-8") as file:
+            file.write(found.svg())
+    _print(found, as_json)
+    if not as_json:
+        print(f"\nwritten to {where}: h5z convert {source} TARGET --policy {where}")
 
 
 @app.command()

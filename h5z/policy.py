@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import fnmatch
+import json
 import os
 import re
+import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 from h5z.codecs import parse
-from h5z.errors import PlanError
+from h5z.errors import PlanError, one_line
 from h5z.nodes import Json
 from h5z.retries import ATTEMPTS
 
@@ -135,6 +137,17 @@ class Policy:
         """Build the policy that `to_dict` described."""
         return cls.of(None, data)
 
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> Policy:
+        """Read a policy from a file of its fields: YAML, JSON or TOML, by its suffix.
+
+        Raises
+        ------
+        PlanError
+            If the file cannot be read, or holds anything else; naming it.
+        """
+        return cls.from_dict(read_fields(path))
+
     def selects(self, path: str) -> bool:
         """Whether an object is carried over."""
         chosen = not self.include or any(matches(pattern, path) for pattern in self.include)
@@ -164,6 +177,53 @@ class Policy:
         """Whether a field names this array by a pattern, rather than all arrays at once."""
         value = getattr(self, field_name)
         return isinstance(value, Mapping) and any(matches(pattern, path) for pattern in value)
+
+
+def read_fields(path: str | os.PathLike[str]) -> dict[str, Json]:
+    """The fields of a policy file (`Policy.read`), checked.
+
+    Raises
+    ------
+    PlanError
+    """
+    name = os.fspath(path)
+    suffix = os.path.splitext(name)[1].lower()
+    if suffix not in (".yaml", ".yml", ".json", ".toml"):
+        raise PlanError(f"{name}: expected a policy in a file that ends in .yaml, .json or .toml, found {suffix or 'no suffix'}")
+    try:
+        with open(name, encoding="utf-8") as file:
+            found = _parsed(file.read(), suffix)
+    except (OSError, ValueError) as error:
+        raise PlanError(f"{name}: cannot be read as a policy ({one_line(error)})") from None
+    if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
+        raise PlanError(f"{name}: expected fields of Policy with their values, found {type(found).__name__}")
+    try:
+        Policy.from_dict(found)
+    except (PlanError, TypeError) as error:
+        raise PlanError(f"{name}: {one_line(error)}") from None
+    return found
+
+
+def _parsed(text: str, suffix: str) -> Any:
+    if suffix == ".json":
+        return json.loads(text)
+    if suffix == ".toml":
+        return tomllib.loads(text)
+    import yaml
+
+    try:
+        return yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from None
+
+
+def literal(path: str) -> str:
+    """A path as a pattern that matches it, and what is below it, but nothing else.
+
+    >>> matches(literal("/a[1]*"), "/a[1]*"), matches(literal("/a[1]*"), "/a1b")
+    (True, False)
+    """
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in path)
 
 
 def matches(pattern: str, path: str) -> bool:

@@ -36,8 +36,3 @@ def codec_of(compressor: Any) -> Any:
         known = ", ".join(map(repr, _COMPRESSORS))
         raise PlanError(f"compressor: expected one of {known}, None or a codec object, found {compressor!r} ({error})") from None
     return name
-
-
-def literal(path: str) -> str:
-    """A path as a pattern that matches nothing else."""
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in path)

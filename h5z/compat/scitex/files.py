@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import h5z
-from h5z.compat.scitex.codecs import HDF5_SUFFIXES, codec_of, literal
+from h5z.compat.scitex.codecs import HDF5_SUFFIXES, codec_of
 from h5z.compat.scitex.explorers import H5Explorer
 from h5z.compat.scitex.hdf5_tree import save_hdf5
 from h5z.compat.scitex.zipped import load_zip, save_zip
 from h5z.errors import MissingKeyError, PlanError
 from h5z.explore import Explorer
+from h5z.policy import literal
 
 
 def save(

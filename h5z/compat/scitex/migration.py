@@ -11,9 +11,10 @@ from typing import Any
 import h5z
 from h5z.codecs import parse
 from h5z.compat.scitex.batch import BatchResult, run_batch
-from h5z.compat.scitex.codecs import HDF5_SUFFIXES, codec_of, literal
+from h5z.compat.scitex.codecs import HDF5_SUFFIXES, codec_of
 from h5z.errors import PlanError, TargetError, TargetExistsError
 from h5z.nodes import ArrayNode, Tree
+from h5z.policy import literal
 
 
 def migrate_h5_to_zarr(
