@@ -456,7 +456,7 @@ class _Planner:
         masked = _first(shown) if shown is not None else None
         if masked is not None and _fits(masked, leaf.described):
             return masked, masked != value
-        return None, value is not None and bool(np.any(decode(value, leaf.described) != decode_zero(leaf.described)))
+        return None, value is not None and _bits(decode(value, leaf.described)) != _bits(decode_zero(leaf.described))
 
 
 def _itemsize(node: ArrayNode, leaf: Leaf) -> int:
@@ -488,6 +488,10 @@ def _same_bytes(node: ArrayNode, leaf: Leaf, kind: Any) -> bool:
     if leaf.steps or class_of(leaf.described) == "bool" or kind in ("string", "bytes"):
         return False
     return raw_layout(leaf.described) == numpy_dtype(kind)
+
+
+def _bits(value: Any) -> bytes:
+    return np.asarray(value).tobytes()
 
 
 def decode_zero(dtype: Datatype) -> Any:

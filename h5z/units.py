@@ -118,7 +118,7 @@ class TargetArray:
     def read(self, region: Region) -> Any:
         """Read a region, as zarr decodes it."""
         with reaching(f"{self.target.name}{self.plan.path}"):
-            return np.asarray(self.array[region])
+            return _whole_array(self.array[region], self.array.dtype)
 
     def reader(self) -> UnitReader:
         """What reads whole units."""

@@ -103,7 +103,9 @@ def test_what_an_earlier_run_has_done_stays(cli: Run, plugin: dict[str, str], tm
         index = ChunkIndex()
         file.visititems(lambda name, item: index.add(f"/{name}", item.id) if isinstance(item, h5py.Dataset) else None)
     plan = replace(plan, digest=header_digest(str(source)) + index.digest())
-    Target.of(target).put({".h5z/plan.json": json.dumps(plan.to_dict()).encode()})
+    earlier = Target.of(target).hold()
+    earlier.put({".h5z/plan.json": json.dumps(plan.to_dict()).encode()})
+    earlier.release()
     expect_one_line(cli("convert", source, target, env=plugin), BAD_SOURCE, "bad.h5")
     assert (target / ".h5z" / "plan.json").exists()
     assert finished.keys() - listing(target).keys() == {"zarr.json"}

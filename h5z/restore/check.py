@@ -25,7 +25,7 @@ from h5z.restore.routes import Move
 from h5z.scan import scan
 from h5z.source import Dataset, split
 
-_NOT_COMPARED = frozenset({"storage_nbytes", "counts", "utf8", "content", "files", "path"})
+_NOT_COMPARED = frozenset({"storage_nbytes", "payload", "counts", "utf8", "content", "files", "path"})
 _SAMPLES = 4
 
 

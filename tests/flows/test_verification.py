@@ -38,7 +38,7 @@ def root(tmp_path: Path, cluster: str, write: Write) -> Path:
 
 
 def damage(root: Path, target: str) -> None:
-    chunk = next(path for path in (root / target / "values" / "c").rglob("*") if path.is_file())
+    chunk = next(path for path in (root / target / "values").rglob("c*") if path.is_file())
     data = chunk.read_bytes()
     chunk.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
 
