@@ -22,7 +22,6 @@ from h5z.target import Target, reaching
 
 _NUMBERS = {"bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32", "float64"}
 _NUMBERS |= {"complex64", "complex128"}
-_PLAIN_KEYS = {"name": "default", "configuration": {"separator": "/"}}
 
 
 def read_array(target: Target, place: str, seen: dict[str, Json]) -> Any:
@@ -45,13 +44,15 @@ def _read_small(target: Target, place: str, seen: dict[str, Json]) -> Any:
     shape, kind = seen["shape"], seen["data_type"]
     if not isinstance(kind, str) or seen["chunk_grid"]["configuration"]["chunk_shape"] != shape or len(seen["codecs"]) != 1:
         return None
-    if seen["chunk_key_encoding"] != _PLAIN_KEYS or seen.get("storage_transformers"):
+    keys = seen["chunk_key_encoding"]
+    if keys["name"] != "default" or seen.get("storage_transformers"):
         return None
     codec, fill = seen["codecs"][0], seen["fill_value"]
     is_text = kind == "string" and codec["name"] == "vlen-utf8" and fill == ""
     if not is_text and not (kind in _NUMBERS and codec["name"] == "bytes" and fill in (0, False, [0, 0])):
         return None
-    raw = target.get("/".join((place, "c", *("0" for _ in shape))).lstrip("/"))
+    separator = (keys.get("configuration") or {}).get("separator", "/")
+    raw = target.get(f"{place}/{separator.join(('c', *('0' for _ in shape)))}".lstrip("/"))
     if is_text:
         texts = np.full(math.prod(shape), "", object) if raw is None else VLenUTF8().decode(raw)
         return texts.reshape(shape)
