@@ -260,12 +260,9 @@ def _free(claims: Claims, name: str, found: Holder, here: Holder, *, adopt: bool
     """Whether a claim may be superseded; `watch` it where nothing else tells."""
     if found.released or found.dead(here) or (found.shared and adopt):
         return True
-    if found.same_process(here) and (found.shared or found.run not in _watches):  # ended, though it could not say so
-        return True
-    if found.same_process(here) and found.run not in {
-        *_watches,
-        *_beginning,
-    }:  # a run of this process that ended while its store failed
+    if found.same_process(here) and (
+        found.shared or not (found.run in _beginning or found.run in _watches)
+    ):  # ended, though it could not say so
         return True
     age = claims.age(name)
     if age is None and found.machine and found.machine == here.machine:

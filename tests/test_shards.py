@@ -336,13 +336,13 @@ def test_xarray_opens_and_h5z_writes_it(tmp_path: Path) -> None:
         file["x"].make_scale("x")
         file["t"].dims[1].attach_scale(file["x"])
     store = H5ShardStore(tmp_path / "out.zarr")
-    report = h5z.convert(tmp_path / "in.h5", store, verify="full")
+    report = h5z.convert(tmp_path / "in.h5", store, verify="full", chunks={"/t": (5, 60)})
     assert report.ok
-    assert h5z.convert(tmp_path / "in.h5", store).status == "unchanged"
+    assert h5z.convert(tmp_path / "in.h5", store, chunks={"/t": (5, 60)}).status == "unchanged"
     with xr.open_zarr(H5ShardStore(tmp_path / "out.zarr", mode="r")) as dataset:
         assert dataset["t"].attrs["units"] == "K"
         assert np.array_equal(dataset["t"], np.arange(600.0).reshape(10, 60))
-    assert "t/c.h5" in files(tmp_path / "out.zarr")
+    assert {"t/c/0/0", "t/c/1/0"} <= set(files(tmp_path / "out.zarr"))  # loose: their array's metadata came after them
     with xr.open_zarr(H5ShardStore(tmp_path / "out.zarr"), chunks={}) as dataset:
         (dataset * 2).to_zarr(H5ShardStore(tmp_path / "twice.zarr"), mode="w")
     assert float(xr.open_zarr(H5ShardStore(tmp_path / "twice.zarr"))["t"][9, 59]) == 599 * 2
@@ -505,7 +505,7 @@ def test_a_writer_waits_no_longer_than_it_was_told(tmp_path: Path) -> None:
     array[...] = 1
     with open(tmp_path / "a.zarr" / "c.h5") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(TargetError, match="locked by another writer"):
+        with pytest.raises(TargetError, match="locked by another"):
             array[...] = 2
         assert (array[...] == 1).all()
 
