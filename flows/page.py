@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from flows.layout import ArrayLayout, caption, layouts, picture
+from flows.layout import layouts
 from flows.report import STATUSES, ArchiveReport, FileRecord, printable
 
 MOST_PARTS = 40  # files that have a part of the page to themselves
@@ -167,14 +167,9 @@ def _part(record: FileRecord, number: int, storage_options: dict[str, Any] | Non
     facts += [("noted", line) for line in record.notes]
     lines = "".join(f"<tr><th>{name}</th><td class='name'>{_text(value)}</td></tr>" for name, value in facts)
     found = layouts(record.target, storage_options) if record.status in ("converted", "unchanged") else []
-    arrays = "".join(map(_array, found))
+    arrays = "".join(layout.figure() for layout in found)
     title = f'<summary><span class="{record.status}">{record.status}</span> {_text(record.source)}</summary>'
     return f'<details id="file-{number}">{title}<table>{lines}</table>{arrays}</details>'
-
-
-def _array(layout: ArrayLayout) -> str:
-    words = f"{_text(layout.path)}: {layout.dtype}, {_size(layout.nbytes)}, {_text(layout.codecs)}; {caption(layout)}"
-    return f"<figure>{picture(layout)}<figcaption>{words}</figcaption></figure>"
 
 
 def _all(report: ArchiveReport, numbers: dict[str, int]) -> str:

@@ -2,8 +2,10 @@
 
 from typing import TYPE_CHECKING, Any
 
+from h5z.advise import advise
 from h5z.convert import convert, graph, lazy, plan
 from h5z.explore import explore
+from h5z.pictures import Layout
 from h5z.plan import Plan
 from h5z.policy import Policy
 from h5z.report import Report
@@ -20,10 +22,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "H5ShardStore",
+    "Layout",
     "Plan",
     "Policy",
     "Report",
     "State",
+    "advise",
     "convert",
     "explore",
     "finalize",

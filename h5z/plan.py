@@ -19,6 +19,7 @@ from h5z.dtypes import Leaf
 from h5z.grid import ChunkGrid, Region, grow, region_shape
 from h5z.nodes import Datatype, Json, Problem, Record, Shape
 from h5z.payload import block_nbytes, heaviest, mean_nbytes
+from h5z.pictures import Layout, Passage, route_map
 from h5z.policy import RUNNING, Policy
 from h5z.records import json_name
 from h5z.report import size, table_html, table_text
@@ -26,6 +27,7 @@ from h5z.report import size, table_html, table_text
 FORMAT = 1
 MIB = 1 << 20
 BLOCK_NBYTES = 32 * MIB  # what a task reads and writes, where memory allows
+PICTURES = 6  # of the largest arrays, in a notebook
 BATCH_PIECES = 256  # of small arrays in one task
 HEAP_NBYTES = 16  # of a variable-length element where the dataset itself lies, and of what points to it in memory
 
@@ -146,6 +148,16 @@ class ArrayPlan(Record):
     def is_text(self) -> bool:
         """Whether elements are of variable length: text or bytes."""
         return self.dtype in ("string", "bytes")
+
+    @property
+    def kind(self) -> str:
+        """The data type in a word."""
+        return self.dtype if isinstance(self.dtype, str) else "struct"
+
+    @property
+    def codec_names(self) -> str:
+        """The codecs in a word."""
+        return "+".join(str(codec["name"]) for codec in self.codecs) or "none"
 
     @property
     def nbytes(self) -> int:
@@ -297,11 +309,9 @@ class Plan(Record):
             ("array", "shape", "dtype", "chunks", "shards", "codecs", "route", "reads", "units", "size")
         ]
         for array in self.arrays:
-            kind = array.dtype if isinstance(array.dtype, str) else "struct"
-            codecs = "+".join(str(codec["name"]) for codec in array.codecs) or "none"
             cut = [_times(array.chunks), _times(array.shards) if array.shards else ""]
             amounts = [f"{array.reads:.3g}", str(array.units.size), size(array.nbytes)]
-            rows.append((array.path, _times(array.shape), kind, *cut, codecs, array.route, *amounts))
+            rows.append((array.path, _times(array.shape), array.kind, *cut, array.codec_names, array.route, *amounts))
         return rows
 
     def summary(self) -> str:
@@ -316,10 +326,23 @@ class Plan(Record):
         left = [f"not carried over: {problem.path}: {problem.reason}" for problem in self.not_carried]
         return "\n".join([table_text(self.rows()), *left, *self.notes, self.summary()])
 
+    def layouts(self) -> list[Layout]:
+        """How each array is cut, in its file and in Zarr, the largest first."""
+        found = (Layout(a.path, a.shape, a.kind, a.own, a.chunks, a.shards, a.codec_names, a.nbytes) for a in self.arrays)
+        return sorted(found, key=lambda layout: (-layout.nbytes, layout.path))
+
+    def route_map(self) -> str:
+        """The way of each array's bytes as SVG: from arrays by their routes to codecs."""
+        return route_map(Passage(a.path, a.route, a.codec_names, a.nbytes) for a in self.arrays)
+
     def _repr_html_(self) -> str:
         left = "".join(f"<li>{html.escape(f'{p.path}: {p.reason}')}</li>" for p in self.not_carried)
         named = f"<p>Not carried over:</p><ul>{left}</ul>" if left else ""
-        return f"<p>{html.escape(self.summary())}</p>{table_html(self.rows())}{named}"
+        cut = [layout for layout in self.layouts() if layout.is_cut][:PICTURES]
+        pictures = "".join(layout.figure() for layout in cut)
+        key = "<p>Dashed red: the source's chunks. Blue: the target's, the first of them filled.</p>" if pictures else ""
+        routes = self.route_map() if len(self.arrays) > 1 else ""
+        return f"<p>{html.escape(self.summary())}</p>{table_html(self.rows())}{named}{routes}{pictures}{key}"
 
 
 def _times(shape: Shape) -> str:

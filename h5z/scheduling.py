@@ -9,6 +9,7 @@ from functools import partial
 from itertools import islice
 from typing import Any, cast
 
+from h5z.bars import bar
 from h5z.errors import PlanError, TransientError, one_line
 
 Job = tuple[Callable[..., Any], tuple[Any, ...], int]
@@ -174,15 +175,5 @@ def telling(progress: bool | Callable[[int, int], None]) -> Iterator[Callable[[i
     if callable(progress) or not progress:
         yield progress if callable(progress) else None
     else:
-        with _bar() as show:
+        with bar() as show:
             yield show
-
-
-@contextmanager
-def _bar() -> Iterator[Callable[[int, int], None]]:
-    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
-
-    columns = (BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, transient=True) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

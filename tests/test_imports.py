@@ -49,6 +49,7 @@ LAYERS = (
         "nulls",
         "chunkindex",
     },
+    {"pictures", "bars"},
     {"scan", "measure", "pacing", "child", "isolation", "plan", "chunking", "records", "planner", "scheduling"},
     {"claims", "stores", "sharding"},
     {"lease"},

@@ -13,6 +13,7 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import h5py
 import numpy as np
@@ -379,3 +380,26 @@ def test_the_peak_is_within_the_memory_given(tmp_path: Path, case: str) -> None:
     found = json.loads(done.stdout)
     assert found["ok"]
     assert (found["peak"] - found["base"]) / MIB < 1.2 * policy["memory"] / MIB + 24
+
+
+def test_a_plan_shows_its_routes_and_chunks_as_pictures(tmp_path: Path) -> None:
+    """Those of the source dashed, the target's solid; well formed, whatever names are in it; many arrays bundled."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("<b>&'", data=np.zeros((40, 60), "f4"), chunks=(10, 60), compression="gzip")
+        for i in range(30):
+            file[f"small {i}"] = np.arange(3 + i)
+    plan = h5z.plan(tmp_path / "a.h5", "a.zarr", chunks={"/<b>&'": (20, 20)})
+    routes = ElementTree.fromstring(plan.route_map())
+    words = [text.text or "" for text in routes.iter("text")]
+    assert words[0].startswith("/<b>&'")
+    assert "21 others" in " ".join(words)
+    assert {"regrid", "blosc"} <= set(words)
+    layout = plan.layouts()[0]
+    drawn = ElementTree.fromstring(layout.svg())
+    lines = {path.get("class"): path.get("d", "").count("M") for path in drawn.iter("path")}
+    assert lines == {"target": 3 + 4, "source": 5 + 2}
+    assert str(layout) == "source 10×60, 4 chunks; target 20×20, 6 chunks"
+    shown = plan._repr_html_()
+    assert shown.count("<figure>") == 1  # the others are of one chunk
+    assert "<b>&" not in shown
+    assert plan.route_map() in shown

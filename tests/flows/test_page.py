@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import h5z
-from flows.layout import ArrayLayout, caption, layouts, picture
+from flows.layout import layouts
 from flows.page import MOST_PARTS, page
 from flows.report import ArchiveReport, FileRecord
 
@@ -145,12 +145,12 @@ def test_an_empty_migration_has_a_page() -> None:
 
 def test_pictures_of_any_layout(tmp_path: Path) -> None:
     """As many lines as can be told apart; the rest is a corner, and said to be."""
-    fine = ArrayLayout("/x", (10**9, 10**6), "f4", (1, 10), (7, 1000), (70, 10000), "zstd", 4 * 10**15)
-    assert len(picture(fine)) < 20_000
-    assert "a corner of /x" in picture(fine)
-    thin = ArrayLayout("/x", (3, 10**6), "f4", None, (1, 10**5), None, "zstd", 12 * 10**6)
-    assert 'class="source"' not in picture(thin)
-    assert "contiguous" in caption(thin)
-    assert picture(ArrayLayout("/x", (), "f4", None, (), None, "none", 4)) == ""
-    assert picture(ArrayLayout("/x", (0, 3), "f4", None, (1, 3), None, "none", 0)) == ""
+    fine = h5z.Layout("/x", (10**9, 10**6), "f4", (1, 10), (7, 1000), (70, 10000), "zstd", 4 * 10**15)
+    assert len(fine.svg()) < 20_000
+    assert "a corner of /x" in fine.svg()
+    thin = h5z.Layout("/x", (3, 10**6), "f4", None, (1, 10**5), None, "zstd", 12 * 10**6)
+    assert 'class="source"' not in thin.svg()
+    assert "contiguous" in str(thin)
+    assert h5z.Layout("/x", (), "f4", None, (), None, "none", 4).svg() == ""
+    assert h5z.Layout("/x", (0, 3), "f4", None, (1, 3), None, "none", 0).svg() == ""
     assert layouts(str(tmp_path / "gone.zarr")) == []
