@@ -86,6 +86,8 @@ def restore(
     _check_choice("verify", verify, (None, *LEVELS))
     _check_choice("layouts", layouts, LAYOUTS)
     limit = cast("int | None", Policy.of(None, {"memory": memory}).memory)
+    if workers is not None and workers < 1:
+        raise PlanError(f"workers: expected a positive number, found {workers}")
     place = _local(path)
     check_place(place, overwrite=overwrite)
     headers = _headers(source, storage_options)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from h5z.errors import PlanError, TargetError, TargetExistsError, one_line
+from h5z.errors import H5zError, TargetError, TargetExistsError, one_line
 
 _NAME = re.compile(r"\.h5z-(?P<host>.+)-(?P<pid>\d+)-[0-9a-f]{8}$")
 
@@ -56,7 +56,7 @@ def draft(path: Path, *, overwrite: bool) -> Iterator[Path]:
                 _place(made, path)
             _sync(path.parent)
     except OSError as error:
-        if isinstance(error, TargetError | PlanError):
+        if isinstance(error, H5zError):
             raise
         raise TargetError(f"{path}: cannot be written ({error.strerror or one_line(error)})") from None
     finally:

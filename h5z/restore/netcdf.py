@@ -49,7 +49,8 @@ class _Maker:
 
     def made(self) -> Headers:
         for path in sorted(self.names, key=lambda path: path.count("/")):
-            self._place(path)
+            if self.names[path]:
+                self._place(path)
         for group, sizes in self.sizes.items():
             for name in sizes:
                 self._scale(group, name)
@@ -98,7 +99,7 @@ class _Maker:
         for (place, name), path in self.scales.items():
             if place == group and (path not in self.arrays or path in self.renamed):
                 size = self.sizes[group][name]
-                label = f"{NOT_A_VARIABLE}{size:10d}"
+                label = f"{NOT_A_VARIABLE}.{size:10d}"
                 node = ArrayNode(path, ">f4", (size,), allocated=[[1, -1]] if size else None, order="attrs indexed")
                 out[path] = replace(node, attributes=self._marks(place, name, label))
         return out
