@@ -4,37 +4,60 @@ from __future__ import annotations
 
 import html
 import re
+import tempfile
 from pathlib import Path
 
-from flows.layout import ArrayLayout, picture
+import h5py
+import numpy as np
+
+import h5z
+from h5z.pictures import Layout
 
 _STYLE = (
-    ".array{fill:#f4f6fb;stroke:none}.first{fill:#ffd98a}.target{fill:none;stroke:#2f4b9a;stroke-width:1.2}"
-    ".shard{fill:none;stroke:#2f4b9a;stroke-width:3}.source{fill:none;stroke:#d0562b;stroke-width:1.2;stroke-dasharray:4 3}"
     "text{font:13px sans-serif;fill:#222}.soft{fill:#666;font-size:11px}"
     ".box{fill:#f4f6fb;stroke:#2f4b9a}.ask{fill:#fff;stroke:#8a8fa3}.way{fill:none;stroke:#8a8fa3;marker-end:url(#tip)}"
 )
 LAYOUTS = {
-    "same-grid": ArrayLayout("/x", (128, 128), "f4", (32, 32), (32, 32), None, "blosc", 4 * 128 * 128),
-    "regrid": ArrayLayout("/x", (128, 192), "f4", (16, 32), (64, 64), None, "blosc", 4 * 128 * 192),
-    "crossing": ArrayLayout("/x", (128, 192), "f4", (8, 192), (128, 16), None, "blosc", 4 * 128 * 192),
-    "shards": ArrayLayout("/x", (128, 192), "f4", (16, 192), (16, 16), (64, 64), "blosc", 4 * 128 * 192),
+    "same-grid": Layout("/x", (128, 128), "f4", (32, 32), (32, 32), None, "blosc", 4 * 128 * 128),
+    "regrid": Layout("/x", (128, 192), "f4", (16, 32), (64, 64), None, "blosc", 4 * 128 * 192),
+    "crossing": Layout("/x", (128, 192), "f4", (8, 192), (128, 16), None, "blosc", 4 * 128 * 192),
+    "shards": Layout("/x", (128, 192), "f4", (16, 192), (16, 16), (64, 64), "blosc", 4 * 128 * 192),
 }
 # The way to a route: what is asked, and the route where the answer is yes.
 QUESTIONS = (
-    (("virtual, external, of varying", "length, or a filter that only", "libhdf5 decodes?"), "library", "through libhdf5 and its lock"),
+    (
+        ("virtual, external, of varying", "length, or a filter that only", "libhdf5 decodes?"),
+        "library",
+        "through libhdf5 and its lock",
+    ),
     (("same chunks and", "the same codecs?"), "copy", "encoded bytes, unchanged"),
     (("same chunks?",), "recode", "one chunk at a time"),
     (("would each source chunk be", "decoded more than 3 times", "in the memory given?"), "staged", "through a scratch"),
 )
 
 
-def standalone(layout: ArrayLayout) -> str:
-    """A layout's picture as a file of its own."""
-    drawn = picture(layout)
-    return re.sub(r"<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', drawn, count=1).replace(
-        "</title>", f"</title><style>{_STYLE}</style>", 1
-    )
+def standalone(svg: str) -> str:
+    """A picture as a file of its own, on white whatever the page's colours are."""
+    named = svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+    x, y, width, height = re.findall(r"[-0-9.]+", re.search(r'viewBox="([^"]+)"', named)[1])
+    return named.replace("</title>", f'</title><rect x="{x}" y="{y}" width="{width}" height="{height}" fill="#fff"/>', 1) + "\n"
+
+
+def route_map() -> str:
+    """The route map of a plan in which each array goes another way."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "routes.h5")
+        with h5py.File(path, "w") as file:
+            zipped = {"compression": "gzip", "shuffle": True}
+            file.create_dataset("detector/frames", (96, 256, 256), "u2", chunks=(1, 256, 256), **zipped)
+            file.create_dataset("detector/series", (96, 256, 256), "u2", chunks=(1, 256, 256), **zipped)
+            file.create_dataset("image", (1024, 1024), "f4", chunks=(256, 256), compression="lzf")
+            file.create_dataset("kept", (64, 128, 128), "f4", chunks=(16, 128, 128), **zipped)
+            file.create_dataset("log", data=["a"] * 5000, dtype=h5py.string_dtype())
+            file["detector/x"] = np.zeros(4)
+        chunks = {"detector/frames": (8, 256, 256), "detector/series": (96, 16, 16), "image": "source"}
+        plan = h5z.plan(path, "a.zarr", chunks=chunks, codec={"kept": "keep"}, memory="32MiB", workers=2)
+        return plan.route_map()
 
 
 def routes() -> str:
@@ -51,9 +74,9 @@ def routes() -> str:
     parts += _route(4, 8 + 92 * len(QUESTIONS), "regrid", "each block reads what it needs")
     tip = '<marker id="tip" markerWidth="8" markerHeight="8" refX="7" refY="4" orient="auto"><path d="M0 0L8 4L0 8z"/></marker>'
     words = "; else ".join(f"{' '.join(question)} {route}" for question, route, _ in QUESTIONS)
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" role="img" viewBox="0 0 440 436" width="440"><title>{html.escape(words)}</title>'
+    head = '<svg xmlns="http://www.w3.org/2000/svg" role="img" viewBox="0 0 440 436" width="440">'
     ground = '<rect width="440" height="436" fill="#fff" rx="6"/>'
-    return f"{head}<style>{_STYLE}</style><defs>{tip}</defs>{ground}{''.join(parts)}</svg>"
+    return f"{head}<title>{html.escape(words)}</title><style>{_STYLE}</style><defs>{tip}</defs>{ground}{''.join(parts)}</svg>"
 
 
 def _route(x: int, y: int, name: str, how: str) -> list[str]:
@@ -66,8 +89,9 @@ def write(folder: Path) -> None:
     """All of them."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, layout in LAYOUTS.items():
-        (folder / f"{name}.svg").write_text(standalone(layout) + "\n", encoding="utf-8")
+        (folder / f"{name}.svg").write_text(standalone(layout.svg()), encoding="utf-8")
     (folder / "routes.svg").write_text(routes() + "\n", encoding="utf-8")
+    (folder / "route-map.svg").write_text(standalone(route_map()), encoding="utf-8")
 
 
 if __name__ == "__main__":

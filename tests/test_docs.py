@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import runpy
 import shutil
 import subprocess
@@ -105,6 +106,17 @@ def test_few_blocks_are_left_out() -> None:
     }
     print(*(f"{where}: {block.left_out}" for where, block in left_out.items()), sep="\n")
     assert len(left_out) <= MOST_LEFT_OUT, list(left_out)
+
+
+def test_links_lead_somewhere_in_a_checkout() -> None:
+    """The pages are read as plain Markdown too."""
+    broken = [
+        f"{page.name}: {link}"
+        for page in _pages()
+        for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+        if "://" not in link and not (page.parent / link).exists()
+    ]
+    assert broken == []
 
 
 def test_blocks_are_found_and_marked() -> None:
