@@ -172,10 +172,13 @@ class SourceArray:
         """Number of dimensions."""
         return len(self.shape)
 
-    def __getitem__(self, region: Region) -> Any:
-        """Read a region, given as a tuple of slices with start and stop."""
-        region = tuple(slice(*s.indices(n)) for s, n in zip(region, self.shape, strict=True))
-        return self.read(region)
+    def __getitem__(self, index: tuple[slice | int, ...]) -> Any:
+        """Read what an integer or a slice for each axis chooses: what dask makes of a selection's selection."""
+        chosen = [range(n)[item] for item, n in zip(index, self.shape, strict=True)]
+        ranges = [range(item, item + 1) if isinstance(item, int) else item for item in chosen]
+        region = tuple(slice(min(r[0], r[-1]), max(r[0], r[-1]) + 1) if r else slice(0, 0) for r in ranges)
+        rest = tuple(0 if isinstance(item, int) else slice(None, None, item.step) for item in chosen)
+        return self.read(region)[rest]
 
     def read(self, region: Region) -> Any:
         """Read a region of the target's array from the source, in the dtype that Zarr stores.
@@ -272,5 +275,6 @@ def lazy_array(source: SourceArray, chunks: tuple[int, ...], name: str | None = 
     import dask.array as da
 
     meta = np.empty((0,) * source.ndim, source.dtype)
-    made: da.Array = da.from_array(source, chunks=chunks, name=name or True, asarray=False, inline_array=True, meta=meta)
+    how: dict[str, Any] = {"asarray": False, "fancy": False, "inline_array": True, "meta": meta}
+    made: da.Array = da.from_array(source, chunks=chunks, name=name or True, **how)
     return made
