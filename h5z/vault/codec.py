@@ -101,7 +101,7 @@ def decode(packed: bytes, what: str, nbytes: int | None = None) -> bytes:
     if not found:
         return b""
     try:
-        data: bytes = _blosc2().decompress2(packed)
+        data: bytes = _blosc2().decompress2(packed, nthreads=1)
     except (ValueError, RuntimeError, MemoryError) as error:
         raise SourceError(f"{what}: cannot be decompressed ({one_line(error)})") from None
     if len(data) != found:

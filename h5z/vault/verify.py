@@ -149,12 +149,12 @@ def _original(root: bytes | None, name: bytes, kind: int) -> _Original | None:
 
 
 def _not_stored(vault: Vault, root: bytes) -> list[Flaw]:
-    """Files of the source that are not in the vault; of HDF5Vault's archives, folders and links cannot be."""
+    """Files of the source that are not in the vault; folders are also there by what lies in them."""
     links = vault.header.links if vault.header is not None else "keep"
     flaws = []
     for item in Walk(root, links):
         if isinstance(item, Refused) or (vault.header is None and item.kind != FILE):
             continue
-        if not vault.catalog.find(item.name):
+        if not (vault.catalog.find(item.name) or (item.kind == FOLDER and vault.catalog.has_below(item.name))):
             flaws.append(Flaw(shown(item.name), "is in the source, and not in the vault"))
     return flaws

@@ -208,6 +208,8 @@ def _existing(root: bytes, paths: Sequence[str], wanted: Header, start: float) -
         raise TargetExistsError(f"{paths[0]}: expected nothing there, found a file that is no vault of h5z's") from None
     if header.source != wanted.source:
         raise TargetExistsError(f"{paths[0]}: expected nothing there, found a vault of {header.source}")
+    if header.count != wanted.count:
+        raise TargetExistsError(f"{paths[0]}: expected {wanted.count} containers, found a vault of {header.count}")
     missing = {item.name for item in _missing(root, containers, header) if isinstance(item, Found)}
     missing -= {os.fsencode(name) for name, _ in header.quarantined}
     if missing:

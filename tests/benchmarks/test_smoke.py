@@ -12,6 +12,7 @@ from .__main__ import main
 from .cases import CASES
 from .contenders import CONTENDERS, Contender
 from .run import run_case
+from .vault import main as vault_main
 
 TINY = 2**20
 
@@ -44,3 +45,13 @@ def test_events_end_to_end(tmp_path: Path) -> None:
     assert main(["--cases", "events", "--rounds", "1", "--size", "1MiB", "--out", str(tmp_path)]) == 0
     (record,) = json.loads((tmp_path / "benchmarks.json").read_text())["cases"]
     assert all(result["samples"] for result in record["results"])
+
+
+def test_vault_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder goes into a vault beside the floor, and is compared with it."""
+    words = ["--cases", "small", "--scale", "0.001", "--rounds", "1", "--only", "h5z"]
+    assert vault_main([*words, "--out", str(tmp_path / "a.json")]) == 0
+    found = json.loads((tmp_path / "a.json").read_text())["small"]
+    assert set(found) == {"h5z", "floor", "floor threads"}
+    assert found["floor"]["nbytes"] == found["floor threads"]["nbytes"] < found["h5z"]["nbytes"]
+    assert "20,000 at full size" in capsys.readouterr().out

@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 import zipfile
-from importlib.util import find_spec
 from pathlib import Path
 
 import h5py
@@ -20,6 +18,7 @@ from h5z.vault import Vault
 
 from ..running import DATA, Run
 from .conftest import snapshot
+from .peer import AbsentError, install
 
 ARCHIVES = DATA / "containers" / "vault"
 SOURCE = ARCHIVES / "source"
@@ -150,6 +149,7 @@ def test_what_can_be_read_of_it_goes_into_a_new_vault(tmp_path: Path) -> None:
     assert len(found) == 11
     assert all(found[name] == (SOURCE / name).read_bytes() for name in found)
     assert vault.verify(found).ok
+    assert [flaw.name for flaw in vault.verify(found, SOURCE).flaws] == ["plate1/B02/T0001F001Z01C01.tif"]  # and no folders
     with pytest.raises(TargetExistsError):
         vault.repair(path, tmp_path / "new")
     vault.extract(found, tmp_path / "out")
@@ -159,31 +159,14 @@ def test_what_can_be_read_of_it_goes_into_a_new_vault(tmp_path: Path) -> None:
 @pytest.fixture(scope="session")
 def tools(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """The start of a command that runs a module of HDF5Vault 0.3.3 on two MPI ranks."""
-    mpirun = shutil.which("mpirun")
-    if mpirun is None:
-        pytest.skip("Open MPI is not installed")
-    missing = [name for name in ("blosc2", "h5py", "pandas") if find_spec(name) is None]
-    if missing:
-        pytest.skip(f"HDF5Vault needs {', '.join(missing)}")
-    place = tmp_path_factory.mktemp("hdf5vault")
-    command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(place)]
-    done = subprocess.run(
-        [*command, "hdf5vault==0.3.3", "mpi4py", "humanize"], capture_output=True, text=True, timeout=500, check=False
-    )
-    if done.returncode:
-        pytest.skip(f"HDF5Vault cannot be installed: {(done.stderr.strip().splitlines() or ['no word'])[-1]}")
-    root = ["--allow-run-as-root"] if os.geteuid() == 0 else []
-    start = [mpirun, *root, "--oversubscribe", "-n", "2", "env", f"PYTHONPATH={place}", sys.executable]
-    trial = subprocess.run([*start, "-c", "import mpi4py.MPI"], capture_output=True, text=True, timeout=100, check=False)
-    if trial.returncode:
-        pytest.skip(f"MPI does not run here: {(trial.stderr.strip().splitlines() or ['no word'])[-1]}")
-    return start
+    try:
+        return install(tmp_path_factory.mktemp("hdf5vault"))
+    except AbsentError as error:
+        pytest.skip(str(error))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "options", [{}, {"writers": 3, "split_nbytes": 5000}, {"codec": "none"}], ids=["one", "three in parts", "raw"]
-)
+@pytest.mark.parametrize("options", [{}, {"writers": 3, "split_nbytes": 5000}], ids=["one", "three in parts"])
 def test_its_own_tools_accept_what_is_written_for_them(tools: list[str], tmp_path: Path, options: dict[str, object]) -> None:
     source = tmp_path / "source"
     shutil.copytree(SOURCE, source)

@@ -120,25 +120,25 @@ def test_ome_zarr_py_opens_it(archive: Path, tmp_path: Path) -> None:
 VALIDATE = """
 import sys, zarr
 from ome_zarr_models import open_ome_zarr
-root = zarr.open_group(sys.argv[1], mode="r")
-print(*(type(open_ome_zarr(root[path] if path else root)).__name__ for path in sys.argv[2:]))
+print(*(type(open_ome_zarr(zarr.open_group(path, mode="r"))).__name__ for path in sys.argv[1:]))
 """
 
 
-@pytest.mark.slow
 def test_it_is_valid_by_the_models_of_ngff(plate: Path, tmp_path: Path) -> None:
-    """ome-zarr-models pins other packages than we have: it is installed aside."""
+    """ome-zarr-models pins other packages than we have, which serve as well: it is installed aside, without them."""
     place = tmp_path / "models"
-    command = [sys.executable, "-m", "pip", "install", "-q", "--target", str(place), "ome-zarr-models"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(place)]
+    done = subprocess.run(
+        [*command, "ome-zarr-models==1.7", "pydantic-zarr==0.9.2"], capture_output=True, text=True, timeout=300, check=False
+    )
     if done.returncode:
         pytest.skip(f"ome-zarr-models cannot be installed: {(done.stderr.strip().splitlines() or ['no word'])[-1]}")
     vault.to_zarr(plate, tmp_path / "p.zarr", PATTERN, scale={"y": 0.5, "x": 0.5})
     vault.to_zarr(plate, tmp_path / "i.zarr", "P1/B02/T{time}F001Z{z}C{channel}.tif")
-    for store, paths, expected in (("p.zarr", ["", "B/02", "B/02/1"], "HCS Well Image"), ("i.zarr", [""], "Image")):
-        command = [sys.executable, "-c", VALIDATE, str(tmp_path / store), *paths]
-        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(place)}, check=False)
-        assert done.stdout.split() == expected.split(), done.stderr
+    paths = [str(tmp_path / name) for name in ("p.zarr", "p.zarr/B/02", "p.zarr/B/02/1", "i.zarr")]
+    environment = {**os.environ, "PYTHONPATH": str(place)}
+    done = subprocess.run([sys.executable, "-c", VALIDATE, *paths], capture_output=True, text=True, env=environment, check=False)
+    assert done.stdout.split() == ["HCS", "Well", "Image", "Image"], done.stderr
 
 
 def test_a_folder_does_as_well_and_gives_the_same(plate: Path, archive: Path, tmp_path: Path) -> None:
@@ -262,7 +262,7 @@ def test_killed_the_same_call_ends_it(plate: Path, tmp_path: Path) -> None:
     subprocess.run(call(tmp_path / "whole.zarr"), check=True)
     done = tmp_path / "killed.zarr" / ".h5z" / "done"
     kills = 0
-    for wanted in (1, 30, 60):
+    for wanted in (1, 40):
         process = subprocess.Popen(call(tmp_path / "killed.zarr"))
         while process.poll() is None and not (done.is_dir() and len(os.listdir(done)) >= wanted):
             time.sleep(0.002)

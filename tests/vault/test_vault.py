@@ -25,7 +25,7 @@ from h5z.container import Container, forget_all
 from h5z.errors import PlanError, SourceError, TargetError, TargetExistsError
 from h5z.vault import Vault
 from h5z.vault.archive import container_files
-from h5z.vault.catalog import FILE, LINK, Row
+from h5z.vault.catalog import FILE, LINK, Catalog, Row, Rows
 from h5z.vault.codec import digest
 from h5z.vault.header import Header
 from h5z.vault.pack import CATALOG, HEADER, OWN, put
@@ -88,6 +88,23 @@ def test_names_patterns_and_files_of_members(messy: Path, tmp_path: Path) -> Non
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(found.__getitem__, found)) == [copied[name] for name in copied]
     assert repr(found).startswith("Vault(")
+
+
+def test_patterns_are_the_shell_s_and_know_characters_and_bytes() -> None:
+    names = [b"a", b"a/b.tif", b"a.tif", "Größe".encode(), b"not \xff", b"x(1)", b"x(1)/y", b"line\nbreak"]
+    rows = Rows.of([Row(name, FILE, 0, 0, 0) for name in names])
+    expected = {
+        ("a",): [b"a", b"a/b.tif"],
+        ("a/",): [b"a", b"a/b.tif"],
+        ("*.tif",): [b"a.tif", b"a/b.tif"],
+        ("Gr??e",): ["Größe".encode()],
+        ("not ?",): [b"not \xff"],
+        ("x(1)", "[!a-z]*"): ["Größe".encode(), b"x(1)", b"x(1)/y"],
+        ("line*",): [b"line\nbreak"],
+        ("b",): [],
+    }
+    catalog = Catalog.of(rows)
+    assert {patterns: list(catalog.names(patterns)) for patterns in expected} == expected
 
 
 def test_images_are_opened_without_unpacking(tmp_path: Path) -> None:
@@ -241,10 +258,12 @@ def test_wrong_calls(messy: Path, tmp_path: Path) -> None:
         vault.create(messy, tmp_path / "other")
     with pytest.raises(SourceError, match="found another HDF5 file"):
         Vault(tmp_path / "other.h5")
-    vault.create(messy, tmp_path / "w", writers=2)
+    vault.create(messy, tmp_path / "w", writers=3)
+    with pytest.raises(TargetExistsError, match="expected 2 containers, found a vault of 3"):
+        vault.create(messy, tmp_path / "w", writers=2)
     (messy / "new").touch()
     with pytest.raises(TargetExistsError, match="vault add"):
-        vault.create(messy, tmp_path / "w", writers=2)
+        vault.create(messy, tmp_path / "w", writers=3)
     (tmp_path / "w_1.h5").unlink()
     with pytest.raises(SourceError, match=r"w_1\.h5: no such file"):
         Vault(tmp_path / "w_0.h5")
@@ -263,18 +282,26 @@ def test_a_vault_within_what_it_archives_leaves_itself_out(messy: Path) -> None:
 CREATE = "import sys; from h5z import vault; vault.create(sys.argv[1], sys.argv[2], writers=2, codec='blosc2-zstd:1')"
 
 
+def nbytes_of(path: Path) -> int:
+    """Bytes of a file, or of none: a call that is at work takes its lock away, and renames what is whole."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 def test_killed_at_any_moment_the_same_call_goes_on(tmp_path: Path) -> None:
     root = tmp_path / "in"
     root.mkdir()
     chance = np.random.default_rng(0)
-    for i in range(60):
+    for i in range(40):
         (root / f"{i:03d}").write_bytes(chance.integers(0, 9, 500_000, dtype="u1").tobytes())
     stamps: dict[str, int] = {}
     kills = 0
     for attempt in range(60):
         process = subprocess.Popen([sys.executable, "-c", CREATE, str(root), str(tmp_path / "v")])
-        size = sum(path.stat().st_size for path in tmp_path.glob("v_*"))
-        while process.poll() is None and sum(path.stat().st_size for path in tmp_path.glob("v_*")) < size + 1_200_000:
+        size = sum(map(nbytes_of, tmp_path.glob("v_*")))
+        while process.poll() is None and sum(map(nbytes_of, tmp_path.glob("v_*"))) < size + 1_600_000:
             time.sleep(0.001)
         process.send_signal(signal.SIGKILL)
         if process.wait() == 0:
@@ -295,7 +322,7 @@ def test_killed_at_any_moment_the_same_call_goes_on(tmp_path: Path) -> None:
     found = Vault(tmp_path / "v")
     assert {name: found.parts(name)[0].stamp for name in stamps} == stamps
     assert vault.verify(found, root).ok
-    assert len(found) == 60
+    assert len(found) == 40
     assert not list(tmp_path.glob("*unfinished*"))
 
 
