@@ -2,7 +2,8 @@
 
 - ``python`` is executed in the page's namespace.
 - ``bash`` is executed command by command: plain calls of h5z by its `main` in this process, which need no interpreter's start;
-  ``export`` for what follows; everything else by bash.
+  ``export`` for what follows; everything else by bash; the HDF
+  Group's programs where they are installed.
 - ``text`` right after a block that ran is what it printed; ``...`` stands for what is another each time.
 - After the comment ``<!-- not run: why -->`` a block is left out, and listed.
 - Other languages (``json``, ``yaml``) are not run.
@@ -19,6 +20,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import traceback
@@ -28,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 HOME = Path(__file__).parents[1]
+OF_HDF5 = ("h5diff", "h5dump")  # programs of the HDF Group's that not every machine has
 _FENCE = re.compile(r"^(```+)(\w*)[^\n]*\n(.*?)^\1[ ]*$", re.MULTILINE | re.DOTALL)
 _LEFT_OUT = re.compile(r"<!-- not run: (.+?) -->\s*\Z", re.DOTALL)
 _QUOTED = re.compile(r"'[^']*'|\"[^\"$`]*\"|#.*")
@@ -142,6 +145,8 @@ def _command(command: str, errors: _Said) -> str:
     """Run one command; what it printed, where `print` did not see it."""
     if exported := _EXPORT.match(command):
         os.environ[exported[1]] = exported[2].strip("'\"")
+        return ""
+    if (program := command.split()[0]) in OF_HDF5 and shutil.which(program) is None:
         return ""
     if not is_plain(command):
         done = subprocess.run(["bash", "-euo", "pipefail", "-c", command], capture_output=True, text=True, check=False)

@@ -116,5 +116,5 @@ def test_pictures_are_those_that_are_drawn(tmp_path: Path) -> None:
     """What is committed beside the pages is what the library draws today."""
     runpy.run_path(str(HOME / "docs" / "pictures.py"))["write"](tmp_path)
     drawn = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()}
-    kept = {path.name: path.read_text(encoding="utf-8") for path in (HOME / "docs" / "images").iterdir()}
+    kept = {path.name: path.read_text(encoding="utf-8") for path in (HOME / "docs" / "images").glob("*.svg")}
     assert kept == drawn, "python docs/pictures.py draws them anew"
