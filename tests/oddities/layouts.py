@@ -139,6 +139,16 @@ def filter_masks(path: Path) -> None:
 
 
 @oddity
+def filter_mask_of_strings(path: Path) -> None:
+    """A chunk of strings that skipped its filter: whether compression helps depends on the addresses in it."""
+    with h5py.File(path, "w") as file:
+        words = {"data": [f"word {i}" for i in range(8)], "dtype": h5py.string_dtype(), "chunks": (8,)}
+        plain = file.create_dataset("plain", **words)
+        made = file.create_dataset("made", shape=(8,), dtype=h5py.string_dtype(), chunks=(8,), compression="gzip")
+        made.id.write_direct_chunk((0,), plain.id.read_direct_chunk((0,))[1], filter_mask=0b1)
+
+
+@oddity
 def filter_that_is_not_installed(path: Path) -> None:
     """A filter number that nobody has: one dataset with stored chunks, one without, one whose only chunk skipped it."""
     with h5py.File(path, "w") as file:
