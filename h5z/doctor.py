@@ -65,7 +65,7 @@ def examine() -> dict[str, str]:
 
     out = {name: _version(name) for name in PACKAGES}
     out["libhdf5"] = h5py.version.hdf5_version
-    usable = {name: filter_available(number) for name, number in FILTERS.items()}
+    usable = {name: filter_available(number) or at_hand(number) for name, number in FILTERS.items()}
     out["HDF5 filters readable"] = ", ".join(name for name, found in usable.items() if found)
     out["HDF5 filters missing"] = ", ".join(name for name, found in usable.items() if not found) or "none"
     past = (name for name, number in FILTERS.items() if at_hand(number) and number != NBIT)  # whose values have odd widths
