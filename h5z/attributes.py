@@ -255,10 +255,10 @@ def fill_attribute(value: Json, dtype: Datatype) -> tuple[Json] | None:
     """``_FillValue`` in the form that xarray's Zarr backend reads (`FillValueCoder`), or None."""
     found = plain(dtype)
     if found is None:
-        return (value,) if is_string(dtype) and isinstance(value, str) else None
+        return None
     if found.kind == "f" and isinstance(value, str) and value.startswith("0x"):
         value = "NaN"
-    if found.kind == "f" and (isinstance(value, int | float) or value in NonFinite):
+    if found.kind == "f" and (isinstance(value, int | float) or (isinstance(value, str) and value in NonFinite)):
         return (base64.standard_b64encode(struct.pack("<d", _float(value))).decode(),)
     if found.kind == "c" and isinstance(value, list) and len(value) == 2:
         return ([base64.standard_b64encode(struct.pack("<d", _float(part))).decode() for part in value],)

@@ -76,6 +76,13 @@ def unblosc(stored: Any, most: int) -> Any:
     return blosc.decompress(stored)
 
 
+def unlzo(stored: Any, most: int) -> Any:
+    """Decode LZO1X, as PyTables' filter writes it, without a header."""
+    import imagecodecs
+
+    return imagecodecs.lzo_decode(stored, header=False, out=most)
+
+
 def unlz4(stored: Any, most: int) -> bytearray:
     """Decode HDF5's LZ4 frames (registry page of filter 32004).
 

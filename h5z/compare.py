@@ -208,7 +208,7 @@ def _attribute_differences(node: Node, other: Node) -> list[str]:
     record = _record(other).get("attributes", {})
     left = {item.name: item.value for item in node.attributes if item.name not in hidden}
     right = {item.name: item.value for item in other.attributes if item.name not in hidden}
-    added = {"flag_values", "flag_meanings"} if isinstance(node, ArrayNode) and class_of(node.dtype) == "enum" else set()
+    added = _record(other).get("added", ())
     out = [f"@{name} only in the source" for name in left if name not in right and "value" not in record.get(name, {})]
     out += [f"@{name} only in the target" for name in right if name not in left and name not in added]
     for name in left.keys() & right.keys():

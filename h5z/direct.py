@@ -14,9 +14,10 @@ from h5py import h5d, h5f, h5s
 
 from h5z.blosc2frames import UnusualError
 from h5z.dtypes import class_of, parts, raw_layout
-from h5z.filters import Filter, decodable, decode, without_checksum
+from h5z.filters import Filter, decodable, decode, filter_available, without_checksum
 from h5z.grid import ChunkGrid, Region, intersect, region_shape, within
 from h5z.nodes import Datatype
+from h5z.terminated import as_padded
 
 Fetch = Callable[[int, int], bytes]  # (offset, nbytes) -> bytes
 Through = Callable[[Any, Region, "np.dtype[Any]"], Any]
@@ -57,6 +58,8 @@ class DirectReader:
     offsets, sizes, masks : numpy.ndarray
         Of each chunk, in C order of the grid: where it lies in the file (-1: not allocated), its bytes there, and which
         filters it skipped (a bit each).
+    only : bool
+        Whether nothing else can read it: libhdf5 lacks one of its filters here.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class DirectReader:
         plist = did.get_create_plist()
         self.shape = tuple(map(int, did.shape))
         self.filters = tuple(_pipeline(plist))
+        self.only = not all(filter_available(item[0]) for item in self.filters)
         self.offset: int | None = None
         self.grid: ChunkGrid | None = None
         self.did = did
@@ -233,7 +237,9 @@ def direct_reader(did: Any, dtype: Datatype, fetch: Fetch, *, through: Through |
     layout = plist.get_layout()
     if layout not in (h5d.CHUNKED, h5d.CONTIGUOUS) or did.shape is None or 0 in did.shape:
         return None
-    if not is_plain(dtype) or not decodable(_pipeline(plist)):
+    pipeline = _pipeline(plist)
+    only = not all(filter_available(item[0]) for item in pipeline)
+    if not is_plain(as_padded(dtype) if only else dtype) or not decodable(pipeline):
         return None
     if plist.get_external_count():
         return DirectReader(did, dtype, external_fetch(did, plist), external=True, through=through)

@@ -36,6 +36,7 @@ FILTERS = {
     "szip": 4,
     "nbit": 5,
     "scaleoffset": 6,
+    "lzo": 305,
     "bzip2": 307,
     "lzf": 32000,
     "blosc": 32001,
@@ -44,6 +45,8 @@ FILTERS = {
     "zfp": 32013,
     "zstd": 32015,
     "sz": 32017,
+    "bitgroom": 32022,
+    "granular bitround": 32023,
     "sz3": 32024,
     "blosc2": 32026,
     "sperr": 32028,
@@ -62,7 +65,7 @@ def examine() -> dict[str, str]:
 
     out = {name: _version(name) for name in PACKAGES}
     out["libhdf5"] = h5py.version.hdf5_version
-    usable = {name: filter_available(number) for name, number in FILTERS.items()}
+    usable = {name: filter_available(number) or at_hand(number) for name, number in FILTERS.items()}
     out["HDF5 filters readable"] = ", ".join(name for name, found in usable.items() if found)
     out["HDF5 filters missing"] = ", ".join(name for name, found in usable.items() if not found) or "none"
     past = (name for name, number in FILTERS.items() if at_hand(number) and number != NBIT)  # whose values have odd widths

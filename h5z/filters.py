@@ -17,7 +17,7 @@ from h5py import h5z
 from numcodecs import blosc
 
 from h5z import bitshuffle, blosc2frames, scaleoffset
-from h5z.bounded import bunzip2, inflate, unblosc, unlz4, unzstd
+from h5z.bounded import bunzip2, inflate, unblosc, unlz4, unlzo, unzstd
 from h5z.errors import one_line
 
 _SLACK = 1 << 16  # what a filter may add to a chunk, beyond doubling it, before the next one encodes it
@@ -27,8 +27,10 @@ Decoder = Callable[[Any, "int | None", Sequence[int]], Any]
 
 DEFLATE, SHUFFLE, FLETCHER32, SZIP, NBIT, SCALEOFFSET = BUILTIN
 BZIP2, LZF, BLOSC, LZ4, BITSHUFFLE, ZSTD, BLOSC2 = 307, 32000, 32001, 32004, 32008, 32015, 32026
+LZO = 305  # PyTables'; hdf5plugin has none
+BITGROOM, GRANULAR_BITROUND = 32022, 32023  # which round values when they are written, and leave all as it is when they are read
 # What imagecodecs decodes, by its name for each codec; without it, libhdf5 does.
-_CODECS = {SZIP: ("SZIP",), LZF: ("LZF",), BITSHUFFLE: ("BITSHUFFLE", "LZ4", "ZSTD"), BLOSC2: ("BLOSC2",)}
+_CODECS = {SZIP: ("SZIP",), LZF: ("LZF",), BITSHUFFLE: ("BITSHUFFLE", "LZ4", "ZSTD"), BLOSC2: ("BLOSC2",), LZO: ("LZO",)}
 
 
 @cache
@@ -144,7 +146,7 @@ def _sizes(filters: Sequence[Filter], nbytes: int) -> list[int | None]:
         out.append(size)
         if number == FLETCHER32:
             size = None if size is None else size + 4
-        elif number not in (SHUFFLE, NBIT):
+        elif number not in (SHUFFLE, NBIT, BITGROOM, GRANULAR_BITROUND):
             size = None
     return out
 
@@ -186,14 +188,27 @@ def _szip(stored: Any, nbytes: int | None, options: Sequence[int]) -> Any:
     return imagecodecs.szip_decode(bytes(data[4:]), *options, out=total)
 
 
+def _same(stored: Any, _: int | None, __: Sequence[int]) -> Any:
+    return stored
+
+
 _DECODERS: dict[int, Decoder] = {
     SHUFFLE: _shuffle,
     FLETCHER32: _fletcher32,
     SZIP: _szip,
-    NBIT: lambda stored, _, __: stored,
+    NBIT: _same,
+    BITGROOM: _same,
+    GRANULAR_BITROUND: _same,
     SCALEOFFSET: scaleoffset.unscale,
     LZF: _lzf,
     BITSHUFFLE: bitshuffle.bitunshuffle,
     BLOSC2: blosc2frames.unframe,
 }
-_BOUNDED: dict[int, Callable[[Any, int], Any]] = {DEFLATE: inflate, BZIP2: bunzip2, BLOSC: unblosc, LZ4: unlz4, ZSTD: unzstd}
+_BOUNDED: dict[int, Callable[[Any, int], Any]] = {
+    DEFLATE: inflate,
+    LZO: unlzo,
+    BZIP2: bunzip2,
+    BLOSC: unblosc,
+    LZ4: unlz4,
+    ZSTD: unzstd,
+}

@@ -51,9 +51,11 @@ def measured(node: ArrayNode, handle: Dataset, did: Any, fetch: Fetch | None = N
     found = leaves(node.dtype)
     if node.shape is None or 0 in node.shape:
         return node
-    where = _stored_element(did, node)
-    if node.layout in ("virtual", "external") or _unusual(node) or variable(node.dtype):
-        handle.read_from(did, tuple(slice(i, i + 1) for i in where))
+    element = tuple(slice(i, i + 1) for i in _stored_element(did, node, handle))
+    if not all(filter_available(f[0]) for f in node.filters):
+        handle.read(element)
+    elif node.layout in ("virtual", "external") or _unusual(node) or variable(node.dtype):
+        handle.read_from(did, element)
     if is_bare(node) and 0 < node.storage_nbytes <= LARGEST_CONTENT:
         values = handle.read_from(did, (slice(0, node.shape[0]),))
         content = base64.b64encode(values.tobytes()).decode() if values.any() else None
@@ -82,7 +84,7 @@ def _unusual(node: ArrayNode) -> bool:
     return any(f[0] not in BUILTIN for f in node.filters) or access(node.dtype) != "h5py"
 
 
-def _stored_element(did: Any, node: ArrayNode) -> tuple[int, ...]:
+def _stored_element(did: Any, node: ArrayNode, handle: Dataset) -> tuple[int, ...]:
     """An element of a stored chunk, after checking that each filter that was applied to it is at hand."""
     origin = (0,) * len(node.shape or ())
     if node.layout != "chunked" or not node.filters:
@@ -90,7 +92,7 @@ def _stored_element(did: Any, node: ArrayNode) -> tuple[int, ...]:
     missing = [(i, f) for i, f in enumerate(node.filters) if not filter_available(f[0])]
     if did.get_num_chunks() == 0:
         return origin
-    if missing:
+    if missing and handle.reader() is None:
         masks: set[int] = set()
         did.chunk_iter(lambda info: masks.add(info.filter_mask))
         for i, (number, name, _, _) in missing:

@@ -27,7 +27,7 @@ from h5z.chunking import (
 from h5z.codecs import PORTABLE, Chain, default, fit, from_filters
 from h5z.dimensions import NON_COORDINATE, Dimensions, dimensions, is_netcdf, parent
 from h5z.direct import is_plain
-from h5z.dtypes import Leaf, access, class_of, leaves, plain, raw_layout
+from h5z.dtypes import Leaf, access, class_of, is_string, leaves, plain, raw_layout
 from h5z.errors import PlanError, UnsupportedError, one_line
 from h5z.filters import decodable
 from h5z.grid import ChunkGrid
@@ -270,13 +270,10 @@ class _Planner:
         place, record = self._place(node.path)
         seen, exact = project(node.attributes, netcdf=self.netcdf, zarr_format=self.policy.zarr_format, array=node)
         record |= array_record(node) | attribute_record(node, exact)
-        if class_of(node.dtype) == "enum" and not self.netcdf and not {"flag_values", "flag_meanings"} & seen.keys():
-            record["added"] = ["flag_values", "flag_meanings"]
-            members = cast(dict[str, Any], node.dtype)["members"]
-            seen["flag_values"], seen["flag_meanings"] = (
-                list(members.values()),
-                " ".join(m.replace(" ", "_") for m in members),
-            )
+        added = self._added(node)
+        if added and not added.keys() & seen.keys():
+            record["added"] = list(added)
+            seen |= added
         shown = self.dims.shapes.get(node.path, node.shape or ())
         if node.shape is not None and shown != node.shape:
             record["shape"] = list(node.shape)
@@ -285,6 +282,20 @@ class _Planner:
         shape = (0,) if node.shape is None else shown + leaf.extra
         names = self._phony(1) if node.shape is None else names
         self.arrays.append(self._planned(node, leaf, place, shape, names, attributes))
+
+    def _added(self, node: ArrayNode) -> dict[str, Json]:
+        """Attributes in the words of those who read Zarr, for what the file says in HDF5's or netCDF's."""
+        if class_of(node.dtype) == "enum" and not self.netcdf:
+            members = cast(dict[str, Any], node.dtype)["members"]
+            return {
+                "flag_values": list(members.values()),
+                "flag_meanings": " ".join(m.replace(" ", "_") for m in members),
+            }
+        masked = node.attribute("_FillValue")
+        if masked is not None and is_string(node.dtype) and plain(node.dtype) is None and self.policy.zarr_format == 3:
+            # xarray decodes no array of text that has a `_FillValue`; its other word for it does the same.
+            return {"missing_value": _first(masked)} if isinstance(_first(masked), str) else {}
+        return {}
 
     def _several(self, node: ArrayNode, found: list[Leaf]) -> None:
         place, record = self._place(node.path)
@@ -320,8 +331,8 @@ class _Planner:
         self, node: ArrayNode, leaf: Leaf, place: str, shape: Shape, names: tuple[str, ...], attributes: dict[str, Json]
     ) -> ArrayPlan:
         kind = cast(Any, describe_numpy(leaf.dtype) if isinstance(leaf.dtype, np.dtype) else leaf.dtype)
-        is_string = kind == "string" and class_of(leaf.described) == "string"
-        if is_string and (self.policy.strings == "bytes" or (self.policy.strings == "auto" and not node.utf8)):
+        text = kind == "string" and class_of(leaf.described) == "string"
+        if text and (self.policy.strings == "bytes" or (self.policy.strings == "auto" and not node.utf8)):
             kind = "bytes"
         text = isinstance(leaf.dtype, str)
         itemsize = _itemsize(node, leaf)

@@ -23,6 +23,7 @@ from h5z.grid import Region, region_shape
 from h5z.heartbeat import beat
 from h5z.nodes import Datatype
 from h5z.references import reference_text
+from h5z.terminated import cut
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -37,7 +38,8 @@ class Dataset:
     Attributes
     ----------
     direct : bool
-        Whether to read past libhdf5 where that can be done; verification does not, so that libhdf5 is its witness.
+        Whether to read past libhdf5 where that can be done; verification does not, so that libhdf5 is its witness of all
+        but what it has no filter for here.
     roots : tuple of str
         Folders, beside the file's own, in which other files may lie from which its values come.
     stamp : (int, int), optional
@@ -66,8 +68,9 @@ class Dataset:
         """
         with reading(self.file, self.path, region):
             reader = self.reader()
-            if reader is not None and (self.direct or reader.external):
-                return reader.read(region)
+            if reader is not None and (self.direct or reader.external or reader.only):
+                values = reader.read(region)
+                return cut(values, self.dtype) if reader.only else values
             return self.read_from(self.open(), region)
 
     def stored(self, index: tuple[int, ...]) -> bytes | None:

@@ -31,6 +31,7 @@ LAYERS = (
         "bitshuffle",
         "blosc2frames",
         "scaleoffset",
+        "terminated",
         "trials",
     },
     {

@@ -40,6 +40,8 @@ SIZES_VARY = {
     "PyTables+PyTables/tables/tests/b2nd-no-chunkshape.h5",
 }
 NOTES = {
+    "HDFGroup+hdf5_plugins/BITGROOM/example/testfiles/h5ex_d_bitgroom.h5": "filter 32022",
+    "HDFGroup+hdf5_plugins/GRANULAR_BITROUND/example/testfiles/h5ex_d_granularbr.h5": "filter 32023",
     "HDFGroup+hdf5-examples/C/H5FLT/tfiles/h5ex_d_mafisc.h5": "filter 32002",
     "silx-kit+hdf5plugin/test/sperr.h5": "unfiltered",
     "silx-kit+hdf5plugin/test/sz3.h5": "unfiltered",

@@ -105,6 +105,18 @@ def test_xarray_opens_source_and_target_alike(converted: Convert, name: str, dec
                     assert set(source.variables) == set(target.variables)
 
 
+@pytest.mark.parametrize("zarr_format", FORMATS)
+def test_words_are_masked_as_at_source(converted: Convert, zarr_format: int) -> None:
+    """By `missing_value` in format 3: xarray decodes no array of text that has a `_FillValue`."""
+    done = converted("words_with_a_fill_value", zarr_format)
+    with (
+        xarray.open_dataset(done.source, engine="h5netcdf") as source,
+        xarray.open_zarr(done.target) as target,
+    ):
+        assert source["words"].isnull().values.tolist() == [False, True, True]
+        xarray.testing.assert_identical(source.load(), without_record(target.load()))
+
+
 def test_every_netcdf_oddity_is_among_those_compared() -> None:
     assert {name for name in ODDITIES if name.startswith("netcdf")} == set(NETCDF)
 

@@ -165,6 +165,21 @@ def test_a_missing_filter_costs_only_what_needs_it(converted: Convert) -> None:
     assert "stored" not in target
 
 
+@pytest.mark.parametrize("zarr_format", [3, 2])
+def test_filters_that_libhdf5_lacks_are_decoded_all_the_same(converted: Convert, zarr_format: int) -> None:
+    """Terminated strings end where libhdf5 would end them; chunks that are not there stay away."""
+    pytest.importorskip("imagecodecs")
+    done = converted("lzo", zarr_format)
+    assert done.report.exit_code == 0
+    target = root(done.target)
+    assert np.asarray(target["numbers"][...]).tolist() == [[0, 1], [2, 3], [0, 0], [0, 0], [8, 9], [10, 11]]
+    words = [b"a", b"full", b"", b"bc"]
+    assert np.asarray(target["words"][...]).tolist() == words
+    assert np.asarray(target["words"][...]).tobytes() == b"".join(word.ljust(4, b"\0") for word in words)
+    assert np.asarray(target["rows"][...]).tolist() == list(zip([1, 2, 3, 4], words, strict=True))
+    assert np.asarray(root(converted("bitgroom", zarr_format).target)["rounded"][...]).tolist() == [0.5, 1.25, 2.0, 4.0]
+
+
 @pytest.mark.parametrize("name", ["virtual_dataset_of_the_same_file", "virtual_dataset_of_other_files"])
 def test_virtual_datasets_are_materialised(converted: Convert, name: str) -> None:
     view = root(converted(name).target)["view"]

@@ -137,3 +137,21 @@ def many_and_large_attributes(path: Path) -> None:
         file.attrs["large"] = np.arange(20_000, dtype="<f8")
         for i in range(100):
             file.attrs[f"a{i:03d}"] = i
+
+
+@oddity
+def fill_attributes_of_odd_forms(path: Path) -> None:
+    """``_FillValue`` as others write it: of text, of several values, of another type than its array."""
+    with h5py.File(path, "w") as file:
+        file["words"] = np.array(["NA", "x"], object)
+        file["words"].attrs["_FillValue"] = "NA"
+        file["letters"] = np.array([b"NA", b"x"])
+        file["letters"].attrs["_FillValue"] = np.bytes_(b"NA")
+        file["floats"] = np.arange(3, dtype="<f4")
+        file["floats"].attrs["_FillValue"] = [1.0, 2.0]
+        file["complexes"] = np.arange(3, dtype="<c8")
+        file["complexes"].attrs["_FillValue"] = [1.0, 2.0, 3.0]
+        file["integers"] = np.arange(3)
+        file["integers"].attrs["_FillValue"] = "NA"
+        file["compounds"] = np.zeros(2, [("a", "<i4")])
+        file["compounds"].attrs["_FillValue"] = np.zeros(1, [("a", "<i4")])

@@ -106,6 +106,18 @@ def netcdf_with_character_arrays(path: Path) -> None:
 
 
 @oddity
+def words_with_a_fill_value(path: Path) -> None:
+    """netCDF-4's strings and characters, some never written."""
+    with netcdf(path) as file:
+        file.createDimension("station", 3)
+        file.createDimension("strlen", 2)
+        file.createVariable("words", str, ("station",), fill_value="NA")[0] = "ünï"
+        file.createVariable("empty", str, ("station",), fill_value="")[0] = "ünï"
+        file.createVariable("plain", str, ("station",))[0] = "ünï"
+        file.createVariable("letters", "S1", ("station", "strlen"), fill_value=b"-")[0] = [b"x", b"-"]
+
+
+@oddity
 def netcdf_with_groups(path: Path) -> None:
     """Dimensions inherited from a parent and shadowed in a child."""
     with netcdf(path) as file:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import h5py
 import hdf5plugin
@@ -139,23 +140,69 @@ def filter_masks(path: Path) -> None:
 
 
 @oddity
+def filter_mask_of_strings(path: Path) -> None:
+    """A chunk of strings that skipped its filter: whether compression helps depends on the addresses in it."""
+    with h5py.File(path, "w") as file:
+        words = {"data": [f"word {i}" for i in range(8)], "dtype": h5py.string_dtype(), "chunks": (8,)}
+        plain = file.create_dataset("plain", **words)
+        made = file.create_dataset("made", shape=(8,), dtype=h5py.string_dtype(), chunks=(8,), compression="gzip")
+        made.id.write_direct_chunk((0,), plain.id.read_direct_chunk((0,))[1], filter_mask=0b1)
+
+
+@oddity
 def filter_that_is_not_installed(path: Path) -> None:
     """A filter number that nobody has: one dataset with stored chunks, one without, one whose only chunk skipped it."""
     with h5py.File(path, "w") as file:
         file["readable"] = np.arange(3)
         for name, mask in (("stored", 0), ("nothing_stored", None), ("skipped", 1)):
-            plist = h5p.create(h5p.DATASET_CREATE)
-            plist.set_chunk((4,))
-            plist.set_filter(1, h5py.h5z.FLAG_OPTIONAL, (1,))
-            tid, space = h5t.STD_I32LE, h5s.create_simple((4,))
-            # HDF5 does not let anyone create what it cannot filter: let it be gzip, and rename it below.
-            did = h5d.create(file.id, name.encode(), tid, space, plist)
+            did = _with_renumbered_deflate(file, name, h5t.STD_I32LE, (4,), (4,))
             if mask is not None:
                 did.write_direct_chunk((0,), np.arange(4, dtype="<i4").tobytes(), filter_mask=mask)
-    _renumber_deflate(path, 31_999)
+    _renumber_deflate(path, 31_999, b"nobody", 3)
 
 
-def _renumber_deflate(path: Path, number: int) -> None:
+@oddity
+def lzo(path: Path) -> None:
+    """PyTables' filter, which neither libhdf5 nor hdf5plugin has: numbers, a chunk that is not there, rows with words."""
+    text = h5t.C_S1.copy()
+    text.set_size(4)  # terminated, as PyTables has its strings
+    row = h5t.create(h5t.COMPOUND, 8)
+    row.insert(b"n", 0, h5t.STD_I32LE)
+    row.insert(b"word", 4, text)
+    rows = np.array([(1, b"a\0xx"), (2, b"full"), (3, b"\0yyy"), (4, b"bc\0z")], [("n", "<i4"), ("word", "V4")])
+    numbers = np.arange(12, dtype="<i4").reshape(6, 2)
+    with h5py.File(path, "w") as file:
+        for name, tid, shape, chunks, stored in (
+            ("numbers", h5t.STD_I32LE, (6, 2), (2, 2), {(0, 0): numbers[:2], (4, 0): numbers[4:]}),
+            ("rows", row, (4,), (4,), {(0,): rows}),
+            ("words", text, (4,), (4,), {(0,): rows["word"]}),
+        ):
+            did = _with_renumbered_deflate(file, name, tid, shape, chunks)
+            for place, values in stored.items():
+                plain = values.tobytes()
+                # LZO1X: a run of literals, whose length is its first byte less 17; the end.
+                did.write_direct_chunk(place, bytes([17 + len(plain)]) + plain + b"\x11\0\0")
+    _renumber_deflate(path, 305, b"lzo", 3)
+
+
+@oddity
+def bitgroom(path: Path) -> None:
+    """A filter of netCDF's that rounds what is written, and does nothing when it is read."""
+    with h5py.File(path, "w") as file:
+        did = _with_renumbered_deflate(file, "rounded", h5t.IEEE_F32LE, (4,), (4,))
+        did.write_direct_chunk((0,), np.array([0.5, 1.25, 2.0, 4.0], "<f4").tobytes())
+    _renumber_deflate(path, 32022, b"bitgrm", 1)
+
+
+def _with_renumbered_deflate(file: h5py.File, name: str, tid: h5t.TypeID, shape: tuple[int, ...], chunks: tuple[int, ...]) -> Any:
+    """Create a dataset with gzip: HDF5 lets nobody create what it cannot filter."""
+    plist = h5p.create(h5p.DATASET_CREATE)
+    plist.set_chunk(chunks)
+    plist.set_filter(1, h5py.h5z.FLAG_OPTIONAL, (1,))
+    return h5d.create(file.id, name.encode(), tid, h5s.create_simple(shape), plist)
+
+
+def _renumber_deflate(path: Path, number: int, name: bytes, count: int) -> None:
     """Write another number over deflate's in each filter pipeline message of version 1 (File Format, IV.A.2.l)."""
     raw = path.read_bytes()
     old = (
@@ -165,9 +212,9 @@ def _renumber_deflate(path: Path, number: int) -> None:
         + (1).to_bytes(2, "little")
         + b"deflate\0"
     )
-    if raw.count(old) != 3:
-        raise RuntimeError(f"expected 3 filter messages, found {raw.count(old)}")
-    path.write_bytes(raw.replace(old, number.to_bytes(2, "little") + old[2:8] + b"nobody\0\0"))
+    if raw.count(old) != count:
+        raise RuntimeError(f"expected {count} filter messages, found {raw.count(old)}")
+    path.write_bytes(raw.replace(old, number.to_bytes(2, "little") + old[2:8] + name.ljust(8, b"\0")))
 
 
 @oddity
