@@ -23,12 +23,12 @@ def field(seed: int, shape: tuple[int, ...] = SHAPE) -> np.ndarray:
     return np.round(280 + 9 * waves + rng.normal(0, 0.3, shape), 2).astype("f4")
 
 
-def weather(path: Path, seed: int, *, chunks: tuple[int, ...] = (1, 64, 96)) -> None:
-    """A year of `temp` and `wind` with netCDF's dimension scales, a chunk a time step, shuffled and deflated."""
+def weather(path: Path, seed: int, *, first: int = 0, chunks: tuple[int, ...] = (1, 64, 96)) -> None:
+    """Some days of `temp` and `wind` with netCDF's dimension scales, a chunk a time step, shuffled and deflated."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(path, "w") as file:
         for name, length in zip(("time", "lat", "lon"), SHAPE, strict=True):
-            file[name] = np.arange(float(length))
+            file[name] = np.arange(float(length)) + (first if name == "time" else 0)
             file[name].make_scale(name)
         for number, name in enumerate(("temp", "wind")):
             data = file.create_dataset(name, data=field(seed + number), chunks=chunks, compression="gzip", shuffle=True)
@@ -77,13 +77,14 @@ def write(folder: Path) -> None:
     weather(folder / "a.h5", 1)
     for year in (2019, 2020):
         for month in (1, 2):
-            weather(folder / "archive" / str(year) / f"{month:02d}.nc", 10 * year + month)
+            first = SHAPE[0] * (2 * (year - 2019) + month - 1)
+            weather(folder / "archive" / str(year) / f"{year}-{month:02d}.nc", 10 * year + month, first=first)
     weather(folder / "archive" / "raw" / "scan.h5", 5, chunks=(16, 64, 96))
     for number in (1, 2):
         session(folder / "sessions" / f"s{number}.h5", number)
     tables = {name: {"kind": "table", "path": f"/{name}s"} for name in ("task", "element", "segment")}
     (folder / "layout.json").write_text(json.dumps({"entities": tables}, indent=2))
-    (folder / "list.txt").write_text("archive/2019/01.nc\narchive/2019/02.nc\n")
+    (folder / "list.txt").write_text("archive/2019/2019-01.nc\narchive/2019/2019-02.nc\n")
     images(folder / "images")
 
 
