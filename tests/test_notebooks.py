@@ -80,4 +80,4 @@ def test_it_runs(path: Path, tmp_path: Path) -> None:
                 stable += 1
                 assert AMOUNT.sub(" ", run.text(after)) == AMOUNT.sub(" ", run.text(before)), before.source
     assert stable
-    assert not [place for place in tmp_path.glob("h5z-????????")]  # each cleans up after itself
+    assert not list(tmp_path.glob("h5z-????????"))  # each cleans up after itself
