@@ -55,6 +55,14 @@ class Record:
         found = ((name, getattr(self, name), default) for name, default in _defaults(type(self)))  # type: ignore[arg-type]
         return {name: _plain(value) for name, value, default in found if value is not default and value != default}
 
+    def __init_subclass__(cls, **given: Any) -> None:
+        """Show IPython what `print` shows; it looks for that beside a class's own `__repr__`, not above it."""
+        super().__init_subclass__(**given)
+        cls._repr_pretty_ = Record._repr_pretty_  # type: ignore[method-assign]
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text("…" if cycle else str(self))
+
 
 @dataclass(frozen=True)
 class Attribute(Record):

@@ -102,9 +102,6 @@ class Report(Record):
         lines += [f"differs: {difference}" for difference in self.differences]
         return "\n".join([*lines, *self.notes])
 
-    def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(str(self))}</pre>"
-
 
 def size(nbytes: int) -> str:
     """A size for people.

@@ -6,7 +6,7 @@ Each function writes one file as a program of its community would, with h5py and
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -215,6 +215,32 @@ def deep(file: h5py.File) -> None:
         group.attrs["depth"] = np.uint16(level)
 
 
+def weather(file: h5py.File) -> None:
+    """Ten days of hourly maps, 15 MiB, chunked as models write them: one map a chunk. For the notebooks; not in the archive."""
+    rng = np.random.default_rng(SEED + 9)
+    lengths = {"time": 240, "lat": 90, "lon": 180}
+    hours = np.arange(lengths["time"])
+    values = {"time": hours, "lat": np.linspace(75, 30.5, 90), "lon": np.arange(180) * 0.5 - 30}
+    for number, (name, along) in enumerate(values.items()):
+        file.create_dataset(name, data=along).make_scale(name)
+        file[name].attrs["_Netcdf4Dimid"] = np.int32(number)
+    file["time"].attrs.update(units="hours since 2019-07-01", calendar="standard")
+    file["lat"].attrs["units"], file["lon"].attrs["units"] = "degrees_north", "degrees_east"
+    day = 4 * np.sin(2 * np.pi * (hours[:, None, None] + values["lon"] / 15 - 9) / 24)
+    front = 3 * np.cos(hours[:, None, None] / 40 + np.radians(values["lat"])[:, None] * 9 + np.radians(values["lon"]) * 7)
+    field = 35 - 0.4 * values["lat"][:, None] + day + front + rng.normal(0, 0.3, tuple(lengths.values()))
+    data = file.create_dataset(
+        "t2m", data=np.round(field, 2).astype("f4"), chunks=(1, 90, 180), compression="gzip", compression_opts=4, shuffle=True
+    )
+    for axis, name in enumerate(lengths):
+        data.dims[axis].attach_scale(file[name])
+    data.attrs.update(units="degC", long_name="air temperature at 2 m")
+    file["stations/of"] = h5py.SoftLink("/t2m")
+    file.create_dataset("stations/name", data=np.array(["Oslo", "Zürich", "Kraków"], object), dtype=h5py.string_dtype())
+    file.create_dataset("stations/elevation", data=np.array([23, 408, 219], "i2"))
+    file.attrs.update(Conventions="CF-1.11", title="Ten days of weather that never was")
+
+
 ARCHIVE: dict[str, Writer] = {
     "atmosphere/t2m-2019-01.nc": climate,
     "physics/cube.h5": cube,
@@ -232,8 +258,8 @@ ARCHIVE: dict[str, Writer] = {
 MODERN = {"physics/cube.h5", "sparse.h5", "deep.h5"}  # in the file format of HDF5 1.10 and later
 
 
-def write_archive(folder: str | Path) -> list[Path]:
-    """Write the archive's files below a folder; those that are there are left alone.
+def write_archive(folder: str | Path, names: Iterable[str] = ARCHIVE) -> list[Path]:
+    """Write the archive's files, or those named, below a folder; those that are there are left alone.
 
     Returns
     -------
@@ -241,7 +267,7 @@ def write_archive(folder: str | Path) -> list[Path]:
         The files.
     """
     paths = []
-    for name, writer in ARCHIVE.items():
+    for name in names:
         path = Path(folder, name)
         paths.append(path)
         if path.exists():
@@ -250,7 +276,7 @@ def write_archive(folder: str | Path) -> list[Path]:
         draft = path.with_name(f".{path.name}.part")
         block = 512 if path.suffix == ".mat" else 0
         with h5py.File(draft, "w", libver="latest" if name in MODERN else None, userblock_size=block) as file:
-            writer(file)
+            ARCHIVE[name](file)
         if block:
             with draft.open("r+b") as raw:
                 raw.write(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM")
