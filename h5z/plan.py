@@ -176,8 +176,9 @@ class ArrayPlan(Record):
 
     @property
     def nbytes(self) -> int:
-        """Decoded bytes of the whole array."""
-        return math.prod(self.shape) * self.itemsize
+        """Decoded bytes of the array, but for what its target has already."""
+        shape = (n - self.kept if axis == self.axis else n for axis, n in enumerate(self.shape))
+        return math.prod(shape) * self.itemsize
 
     def leaf(self) -> Leaf:
         """The leaf of the dataset that this array carries."""
