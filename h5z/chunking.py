@@ -111,7 +111,8 @@ class Join:
         if whole and wanted >= whole:
             found = wanted // whole * whole
         else:
-            found = max((n for n in range(step, wanted + 1, step) if whole % n == 0), default=0)
+            fair = range(step, min(whole, 3 * wanted // 2) + 1, step)
+            found = min((n for n in fair if whole and whole % n == 0), key=lambda n: abs(n - wanted), default=0)
         return tuple(found if axis == self.axis and 2 * found >= wanted else n for axis, n in enumerate(chunks))
 
 

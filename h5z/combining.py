@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, cast
 
 from h5z.audit import audit
+from h5z.commit import finalize, swapping
 from h5z.convert import carry_out, of_file, source_array
 from h5z.credentials import shown
 from h5z.digest import Digest, digest
 from h5z.epochs import Shift, shifted
-from h5z.errors import PlanError, TargetExistsError
+from h5z.errors import PlanError, TargetExistsError, UnfinishedTargetError
 from h5z.growth import LEVELS, base, recorded
 from h5z.join import Schema, Slice, joined, odd_ones, part
 from h5z.joined import Readable
@@ -29,7 +31,7 @@ from h5z.scan import scan
 from h5z.scheduling import elsewhere, run
 from h5z.source import Dataset
 from h5z.state import policy_record
-from h5z.target import Target
+from h5z.target import MARK, Target
 from h5z.units import TargetArray
 
 TIMES = ("same", "first")
@@ -111,6 +113,8 @@ def combine(
     how = {"verify": verify, "patient": patient, "progress": progress, "scheduler": scheduler}
     found = {name: (os.path.basename(name), *identify(name, source_options)) for name in names}
     call = _Call(place, dim, Policy.of(policy, fields), times, order, overwrite, found, workers, source_options, limits, how)
+    if swapping(place):  # a run was killed when all was done but for its documents
+        finalize(place)
     waiting = call.begun()
     if 0 < len(waiting) < len(names):
         call.step(waiting)
@@ -148,6 +152,7 @@ class _Call:
         root, begun = self.place.root(), self.place.begun()
         made = self._fresh(names) if root is None else self._further(names, root)
         if made is None:
+            self._tidy()
             return self._unchanged(names, start)
         anew = root is None and begun is not None and bool(begun.dim)  # of which nobody has opened anything
         shared: dict[str, Any] = {"source_options": self.source_options, "limits": self.limits, "start": start, **self.how}
@@ -271,6 +276,12 @@ class _Call:
         if (len(values) > 2 and (values[1] < values[0]) != (values[2] < values[1])) or values[-1] == values[-2]:
             what = f"expected {array.path} to go on behind {values[-2]}, where {self.place.name} ends, found {values[-1]}"
             raise TargetExistsError(f"{made.source}: {what} (overwrite joins all files anew)")
+
+    def _tidy(self) -> None:
+        """Take away what a run has left that was killed after its commit."""
+        if MARK in self.place.names():
+            with suppress(UnfinishedTargetError):  # of files that are not among these
+                finalize(self.place)
 
     def _unchanged(self, names: list[str], start: float) -> Report:
         """The report of a target that holds all files; verified where that is asked for, and was not done before."""

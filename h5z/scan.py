@@ -482,8 +482,8 @@ class _Scanner:
 
     @cached_property
     def scratch(self) -> h5py.File:
-        """A file in memory, for asking libhdf5 itself."""
-        return h5py.File("scratch", "w", driver="core", backing_store=False)
+        """A file in memory, for asking libhdf5 itself; by a name that no other thread's has."""
+        return h5py.File(f"scratch {id(self)}", "w", driver="core", backing_store=False)
 
     def _scales(self, did: Any, rank: int) -> Iterator[tuple[str, ...]]:
         """The dimension scales attached to each axis, by path."""
