@@ -15,6 +15,7 @@ from h5z.state import State, state
 from h5z.verify import verify
 
 if TYPE_CHECKING:
+    from h5z.combining import combine
     from h5z.commit import finalize
     from h5z.objects.load import load
     from h5z.objects.save import save
@@ -28,6 +29,7 @@ __all__ = [
     "Report",
     "State",
     "advise",
+    "combine",
     "convert",
     "explore",
     "finalize",
@@ -45,6 +47,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import what needs zarr when it is first asked for, so that reading HDF5 alone starts at once."""
+    if name == "combine":
+        from h5z.combining import combine
+
+        return combine
     if name == "finalize":
         from h5z.commit import finalize
 

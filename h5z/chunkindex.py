@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from threading import get_ident
 from typing import Any
 
 import h5py
@@ -54,7 +55,7 @@ def _unswizzled(did: Any, grid: ChunkGrid, index: Any) -> Any:
 @cache
 def _swizzles() -> bool:
     """Whether this libhdf5 tells wrong places."""
-    with h5py.File("probe", "w", driver="core", backing_store=False, libver="latest") as file:
+    with h5py.File(f"probe {get_ident()}", "w", driver="core", backing_store=False, libver="latest") as file:
         made = file.create_dataset("x", (4, 2), "<i2", chunks=(1, 1), maxshape=(4, None))
         made[1, 1] = 1
         return bool(made.id.get_chunk_info(0).chunk_offset != (1, 1))

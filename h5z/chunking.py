@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import replace
-from typing import cast
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import Any, cast
 
 import numpy as np
 
@@ -28,6 +29,7 @@ MOST_TASKS = 50_000  # of a whole plan: larger ones get larger tasks
 STAGED_READS = 3.0  # of each source chunk, beyond which a scratch is cheaper
 LEAST_PIECE_NBYTES = 1 << 14  # of a piece in the scratch, on average
 DEFAULT_MEMORY = 1 << 30
+LEAST_PROSPECT = 1024  # of an axis along which files will follow
 
 
 def zip_own(chunks: Shape, shape: Shape, own: Shape | None) -> Iterator[tuple[int, int, int]]:
@@ -64,6 +66,54 @@ def widen(cell: Shape, shape: Shape, limit: int) -> Shape:
         if not out or counts[axis] < 2 or 2 * math.prod(out) > limit:
             return tuple(out)
         out[axis] *= 2
+
+
+@dataclass(frozen=True)
+class Join:
+    """How an array is joined of several files' (`h5z.join`).
+
+    Attributes
+    ----------
+    axis, lengths, start :
+        Along which axis, how much of it each file has, and where the first of them begins.
+    alike : bool
+        Whether all files have cut and encoded it alike.
+    cut : mapping, optional
+        ``chunks``, ``shards`` and ``codecs`` that the target has already, by the steps of each leaf.
+    """
+
+    axis: int
+    lengths: tuple[int, ...]
+    start: int = 0
+    alike: bool = True
+    cut: Mapping[str, Any] | None = None
+
+    def aligned(self, chunks: Shape | None) -> bool:
+        """Whether every file begins where a chunk does, and all have the same chunks."""
+        starts = accumulate(self.lengths[:-1], initial=self.start)
+        return chunks is not None and self.alike and all(start % chunks[self.axis] == 0 for start in starts)
+
+    def prospect(self, node: ArrayNode) -> ArrayNode:
+        """The array as it may become: chunks are chosen for that, since files that are added later must do with them."""
+        length = (node.shape or ())[self.axis]
+        longer = max(length, LEAST_PROSPECT, 8 * max(self.lengths))
+        shape = tuple(longer if axis == self.axis else n for axis, n in enumerate(node.shape or ()))
+        return replace(node, shape=shape, storage_nbytes=node.storage_nbytes * longer // max(1, length))
+
+    def fit(self, chunks: Shape, own: Shape | None) -> Shape:
+        """Automatic chunks made such that files begin where one does, where that leaves them a fair size.
+
+        >>> [Join(0, lengths).fit((100, 8), None) for lengths in ((365, 365, 31), (24, 24), (31, 28, 31))]
+        [(73, 8), (96, 8), (100, 8)]
+        """
+        whole, wanted = math.gcd(*(self.lengths[:-1] or self.lengths)), chunks[self.axis]
+        step = own[self.axis] if own and whole and whole % own[self.axis] == 0 else 1
+        if whole and wanted >= whole:
+            found = wanted // whole * whole
+        else:
+            fair = range(step, min(whole, 3 * wanted // 2) + 1, step)
+            found = min((n for n in fair if whole and whole % n == 0), key=lambda n: abs(n - wanted), default=0)
+        return tuple(found if axis == self.axis and 2 * found >= wanted else n for axis, n in enumerate(chunks))
 
 
 def lighter(chunks: Shape, node: ArrayNode) -> Shape:

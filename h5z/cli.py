@@ -337,6 +337,44 @@ def _files_bar(shown: bool) -> Iterator[Any]:
 
 
 @app.command()
+@_with_policy
+def combine(
+    files: Annotated[list[str], typer.Argument(help="HDF5 files that are slices along a dimension; or only the new ones.")],
+    to: Annotated[str, typer.Option("--to", help="The Zarr store to be, or to add to.")],
+    dim: Annotated[str, typer.Option(help="The dimension, such as time.")],
+    policy: h5z.Policy,
+    times: Annotated[
+        str, typer.Option(help="same: refuse times counted from another date; first: count as the first file.")
+    ] = "same",
+    order: Annotated[str, typer.Option(help="coordinate: by the dimension's values, where it has any; or given.")] = "coordinate",
+    timeout: Timeout = 600,
+    memory_limit: MemoryLimit = None,
+    verify: Annotated[str | None, typer.Option(help="structure, sample or full, before the target is committed.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Join all files anew where they cannot be added.")] = False,
+    scheduler: Annotated[str | None, typer.Option(help="threads, processes, sync or a dask scheduler's address.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Tasks at once; the machine's cores by default.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Join files along a dimension into one store; add those that it does not hold yet."""
+    report = h5z.combine(
+        files,
+        to,
+        dim=dim,
+        policy=policy,
+        times=times,
+        order=order,
+        verify=verify,
+        overwrite=overwrite,
+        scheduler=scheduler,
+        workers=workers,
+        **_limits(timeout, memory_limit),
+        progress=sys.stderr.isatty() and not as_json,
+    )
+    _print(report, as_json)
+    raise typer.Exit(report.exit_code)
+
+
+@app.command()
 def events(
     sources: Annotated[list[str], typer.Argument(help="HDF5 files, a session each: files, folders, globs, URLs, or @listing.")],
     to: Annotated[str, typer.Option("--to", help="Where each store goes: s3://bucket/prefix/{session_id}_events.zarr.")],

@@ -26,6 +26,7 @@ from h5z.digest import Digest
 from h5z.disk import exchange, flush, flush_tree, remove
 from h5z.documents import Documents, Outcome, consolidated, dump, plan_documents
 from h5z.errors import H5zError, TargetError, UnfinishedTargetError
+from h5z.growth import grown
 from h5z.nodes import Json
 from h5z.plan import Plan
 from h5z.target import MARK, NEW, ROOT_DOCUMENTS, Target, reaching, successor_beside
@@ -125,21 +126,24 @@ def describe(target: Target) -> Documents:
     digests = {path: Digest.parse(text) for path, text in verified.get("digests", {}).items()}
     empty = {array.path: Digest() for array in plan.arrays if not array.units.size}
     outcome = Outcome(checksums(done), {**empty, **recorded_digests(done), **digests}, verified.get("level", ""))
-    documents = plan_documents(plan, outcome)
+    documents = grown(replace(target, prefix=""), plan, outcome) if plan.grows else plan_documents(plan, outcome)
     objects = {key: dump(value) for key, value in documents.items() if "/" in key}
     mark = hashlib.blake2b(b"".join(objects.values())).hexdigest().encode()
     if target.get(f"{MARK}/described") != mark:
         target.put(objects)
         target.put({f"{MARK}/described": mark})
-    return documents | (consolidated(plan, documents) if plan.policy.consolidate else {})
+    return documents | (consolidated(plan, documents) if plan.policy.consolidate and not plan.grows else {})
 
 
 def _commit(target: Target) -> None:
+    plan = cast(Plan, target.pending())
     root = {key: value for key, value in describe(target).items() if "/" not in key}
     folder = target.path
     if folder is not None and target.durable == "commit":
         with reaching(target.name):
             flush_tree(folder / target.prefix, leave_out=[MARK])
+            for array in plan.arrays if plan.grows else ():
+                flush_tree(folder / array.path.lstrip("/"), leave_out=[])
     durably = replace(target, durable="none" if target.durable == "none" else "always")
     for key in sorted(root, key=("zarr.json", ".zgroup", ".zmetadata", ".zattrs").index, reverse=True):
         durably.put({key: dump(root[key])})
@@ -198,13 +202,27 @@ def _aside(folder: Path) -> Path:
 
 
 def swap(target: Target, new: Target) -> None:
-    """Put a committed successor in its target's place."""
+    """Put a committed successor in its target's place; of one that grows, its documents."""
+    plan = new.pending()
+    if plan is not None and plan.grows:
+        _take_documents(target, new)
+        return
     folder = target.path
     if folder is not None:
         with reaching(target.name):
             if _swap_folders(target, new, folder):
                 return
     _swap_keys(target, new)
+
+
+def _take_documents(target: Target, new: Target) -> None:
+    """Put the documents of a target that has grown in their places, the root's last; its units are there."""
+    target.check(now=True)
+    durably = replace(target, durable="none" if target.durable == "none" else "always")
+    keys = [key for key in new.listing() if not key.startswith(f"{MARK}/")]
+    for key in sorted(keys, key=lambda key: (key in ROOT_DOCUMENTS, key)):
+        durably.put({key: cast(bytes, new.get(key))})
+    new.delete([key for key in keys if key in ROOT_DOCUMENTS])
 
 
 def _swap_folders(target: Target, new: Target, folder: Path) -> bool:

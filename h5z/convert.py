@@ -11,18 +11,23 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
+import numpy as np
+
 from h5z.chunking import DEFAULT_MEMORY
 from h5z.credentials import redact, separate, shown
 from h5z.digest import Digest
+from h5z.epochs import Shift
 from h5z.errors import H5zError, PlanError, SourceChangedError, SourceError
 from h5z.files import forget
 from h5z.grid import Region, region_shape
 from h5z.heartbeat import beat
 from h5z.identity import unchanged
 from h5z.isolation import can_isolate, guarding, run_isolated
+from h5z.joined import JoinedArray, narrowed, places
+from h5z.joined import Piece as JoinedPiece
 from h5z.nodes import Json, Tree
 from h5z.payload import summed
-from h5z.plan import ArrayPlan, Plan, Task
+from h5z.plan import ArrayPlan, Part, Plan, Task
 from h5z.planner import make_plan
 from h5z.policy import Policy
 from h5z.report import Report
@@ -127,28 +132,63 @@ def lazy(source: str | os.PathLike[str], *, storage_options: dict[str, Any] | No
     made = plan(source, storage_options=storage_options, **{"unsupported": "report", **fields})
     out = {}
     for array in made.arrays:
-        handle = source_array(made, array, _with_access(made, storage_options))
+        handle = cast(SourceArray, source_array(made, array, _with_access(made, storage_options)))
         name = f"h5z-{made.fingerprint[:16]}-{array.path}"
         out[array.path] = lazy_array(handle, tuple(map(max, map(min, array.block, array.shape), (1,) * len(array.shape))), name)
     return out
 
 
 def source_array(
-    made: Plan, array: ArrayPlan, storage_options: dict[str, Any] | None = None, *, direct: bool = True
-) -> SourceArray:
-    """The handle that reads what becomes one planned array; past libhdf5 where that can be done, or not."""
+    made: Plan,
+    array: ArrayPlan,
+    storage_options: dict[str, Any] | None = None,
+    *,
+    direct: bool = True,
+    place: Target | None = None,
+) -> SourceArray | JoinedArray:
+    """The handle that reads what becomes one planned array; past libhdf5 where that can be done, or not.
+
+    Of an array that grows, what its target has already is read from there, at `place`.
+    """
     direct = direct and array.route != "library"
+    if array.axis is None:
+        return of_file(made, array, Part(made.source, made.size, made.mtime_ns, "", 0), storage_options, direct=direct)
+    from h5z.units import TargetArray
+
+    pieces = []
+    for part, (start, stop) in zip(made.parts, places([p.length for p in made.parts], array.kept), strict=True):
+        shift = part.shifts.get(array.source)
+        found = of_file(made, array, part, storage_options, direct=direct)
+        pieces.append(JoinedPiece(start, stop, found, Shift.from_list(shift) if shift else None))
+    if array.kept:
+        held = TargetArray(cast("Target", place), replace(array, attributes={}), made.policy.zarr_format)
+        pieces.insert(0, JoinedPiece(0, array.kept, held))
+    dtype = np.dtype(object) if array.is_text else array.leaf().dtype
+    return JoinedArray(array.axis, array.shape, cast("np.dtype[Any]", dtype), tuple(pieces))
+
+
+def of_file(
+    made: Plan, array: ArrayPlan, part: Part, storage_options: dict[str, Any] | None, *, direct: bool = True
+) -> SourceArray:
+    """The handle that reads what one file holds of a planned array."""
     roots = tuple(os.fspath(folder) for folder in made.policy.external_roots)
-    stamp = (made.size, made.mtime_ns)
-    dataset = Dataset(made.source, array.source, array.whole or array.described, storage_options, direct, roots, stamp)
+    stamp = (part.size, part.mtime_ns)
+    dataset = Dataset(part.file, array.source, array.whole or array.described, storage_options, direct, roots, stamp)
+    shape, source_shape = array.shape, array.source_shape
+    if array.axis is not None:
+        shape, source_shape = (
+            tuple(part.length if axis == array.axis else n for axis, n in enumerate(whole)) for whole in (shape, source_shape)
+        )
+        source_shape = tuple(part.shapes.get(array.source, source_shape))
     return SourceArray(
         dataset,
         array.leaf(),
-        array.shape,
+        shape,
         fill=array.fill_scalar(),
         step=array.unit[0] if array.ragged else 0,
         marks=array.marks,
-        source_shape=array.source_shape,
+        source_shape=source_shape,
+        chunks=array.own,
     )
 
 
@@ -212,7 +252,8 @@ def _work(
     from h5z.staging import Scratch
     from h5z.units import TargetArray
 
-    handles: dict[int, tuple[SourceArray, Scratch | None, TargetArray]] = {}
+    handles: dict[int, tuple[SourceArray | JoinedArray, Scratch | None, TargetArray]] = {}
+    units = target.seat_of(made)
     for task in made.tasks():
         if task.number in done or task.staging != staging:
             continue
@@ -222,10 +263,11 @@ def _work(
                 array = made.arrays[piece.array]
                 bare = replace(array, attributes={}, marks=(), payload=summed(array.payload))
                 scratch = Scratch(target, bare, piece.array) if array.stage else None
-                written = TargetArray(target, bare, made.policy.zarr_format)
-                handles[piece.array] = source_array(made, array, storage_options), scratch, written
+                written = TargetArray(units, bare, made.policy.zarr_format)
+                handles[piece.array] = source_array(made, array, storage_options, place=units), scratch, written
             source, scratch, written = handles[piece.array]
-            work.append((source, scratch, piece.region) if staging else (scratch or source, written, piece.region))
+            near = narrowed(source, piece.region)
+            work.append((near, scratch, piece.region) if staging else (scratch or near, written, piece.region))
         yield task, tuple(work)
 
 
@@ -332,9 +374,6 @@ def convert(
         limits |= {"subject": _name(source), "clear_up": partial(_take_away, target, storage_options)}
         with telling(progress) as tell:
             return Report.from_dict(run_isolated(convert, source, target, progress=tell, **limits, **given))
-    from h5z.commit import describe, finalize
-    from h5z.differences import structure
-    from h5z.prepare import prepare
     from h5z.target import Target
 
     start = time.perf_counter()
@@ -351,7 +390,37 @@ def convert(
         **limits,
         **fields,
     )
-    source_options = _with_access(made, source_options)
+    how: dict[str, Any] = {"verify": verify, "scheduler": scheduler, "progress": progress, "start": start}
+    how |= {"source_options": _with_access(made, source_options), "limits": limits if isolated else None}
+    return carry_out(made, place, overwrite=overwrite, patient=patient, **how)
+
+
+def carry_out(
+    made: Plan,
+    place: Target,
+    *,
+    verify: str | None,
+    overwrite: bool,
+    patient: bool,
+    progress: bool | Callable[[int, int], None],
+    scheduler: Any,
+    source_options: dict[str, Any] | None,
+    limits: dict[str, Any] | None,
+    start: float,
+) -> Report:
+    """Do what is left of a plan: bring its target to where tasks can run, run them, verify, finalize.
+
+    Parameters
+    ----------
+    limits : dict, optional
+        Of tasks that are done in children of their workers (`h5z.isolation.run_isolated`).
+    start : float
+        When the call began, by `time.perf_counter`.
+    """
+    from h5z.commit import describe, finalize
+    from h5z.differences import structure
+    from h5z.prepare import prepare
+
     place, finished = prepare(place, made, overwrite=overwrite, patient=patient)
     try:
         made = made if finished else _as_begun(made, cast(Plan, place.pending()))
@@ -361,8 +430,16 @@ def convert(
         differences: tuple[Any, ...] = ()
         checked = 0
         total = made.nbytes * (1 + 2 * (verify == "full"))  # which reads both sides
-        guard = {"subject": made.source, **limits} if isolated else None
-        stage = "replacing" if place.prefix else "begun" if place.lease is not None and place.lease.number == 1 else "resumed"
+        guard = None if limits is None else {"subject": made.subject, **limits}
+        stage = (
+            "growing"
+            if made.grows
+            else "replacing"
+            if place.prefix
+            else "begun"
+            if place.lease is not None and place.lease.number == 1
+            else "resumed"
+        )
         beat(stage)
         with watching(progress, total) as advance, _leaving(made, place, stage, scheduler, source_options):
             if not finished:
@@ -377,7 +454,7 @@ def convert(
             if verify:
                 place.mark_verified(verify, digests)
             describe(place)
-            differences = tuple(structure(made, place, finished=False)[0]) if verify else ()
+            differences = tuple(structure(made, place, finished=False)[0]) if verify and not made.grows else ()
         if differences:
             status = "differs"
         elif not finished:
@@ -408,7 +485,7 @@ def _as_begun(made: Plan, begun: Plan) -> Plan:
     """A plan with the blocks of the run that it goes on from, whose tasks' marks mean those; as many workers as memory allows."""
     each = begun.peak_nbytes // begun.workers
     memory = cast(int, made.policy.memory or DEFAULT_MEMORY)
-    return replace(made, arrays=begun.arrays, workers=max(1, min(made.workers, memory // max(1, each))))
+    return replace(made, arrays=begun.arrays, base=begun.base, workers=max(1, min(made.workers, memory // max(1, each))))
 
 
 def _verified(place: Target, level: str | None) -> bool:
@@ -423,7 +500,8 @@ def work_nbytes(work: Work) -> int:
 
 
 def _unchanged(made: Plan, source_options: dict[str, Any] | None) -> None:
-    unchanged(made.source, made.size, made.mtime_ns, made.digest, source_options, made.policy.attempts)
+    for identity in made.identities:
+        unchanged(*identity, source_options, made.policy.attempts)
 
 
 @contextmanager
@@ -441,8 +519,9 @@ def _leaving(made: Plan, place: Target, stage: str, scheduler: Any, source_optio
         _take_away(place, None, stage)
         raise
     finally:
-        forget(made.source)
-        on_workers(scheduler, forget, made.source)
+        for name, *_ in made.identities:
+            forget(name)
+            on_workers(scheduler, forget, name)
 
 
 def _take_away(where: Any, storage_options: dict[str, Any] | None, stage: str) -> None:

@@ -12,10 +12,10 @@ from h5z.digest import Digest
 from h5z.documents import plan_documents, without_outcome
 from h5z.errors import one_line
 from h5z.grid import Region
+from h5z.joined import Readable
 from h5z.nodes import Json
 from h5z.plan import Plan
 from h5z.report import Difference
-from h5z.source import SourceArray
 
 if TYPE_CHECKING:
     from h5z.target import Target
@@ -65,7 +65,7 @@ def _short(value: Json) -> str:
     return text if len(text) <= 120 else text[:117] + "..."
 
 
-def compare(source: SourceArray, target: TargetArray, region: Region) -> Difference | None:
+def compare(source: Readable, target: TargetArray, region: Region) -> Difference | None:
     """The first value of a region whose bits differ, or None."""
     path = target.plan.path
     expected = source.read(region)

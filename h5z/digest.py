@@ -48,6 +48,11 @@ class Digest:
         a, b = self.lanes, other.lanes
         return Digest(((a[0] + b[0]) & _MASK, (a[1] + b[1]) & _MASK))
 
+    def __sub__(self, other: Digest) -> Digest:
+        """The digest of a set of elements without some of them."""
+        a, b = self.lanes, other.lanes
+        return Digest(((a[0] - b[0]) & _MASK, (a[1] - b[1]) & _MASK))
+
     def __str__(self) -> str:
         """32 hexadecimal digits."""
         return f"{self.lanes[0]:016x}{self.lanes[1]:016x}"

@@ -89,16 +89,35 @@ def _add(out: Documents, path: str, document: dict[str, Json], attributes: dict[
 
 
 def _root_attributes(plan: Plan, attributes: dict[str, Json], outcome: Outcome | None) -> dict[str, Json]:
+    commit = commit_record(plan, outcome)
+    return {**attributes, "h5z": {**cast(dict[str, Json], attributes.get("h5z", {})), **clean(commit)}}
+
+
+def commit_record(plan: Plan, outcome: Outcome | None) -> dict[str, Json]:
+    """What a root tells of the migration that made it."""
     identity = {"name": os.path.basename(plan.source), "size": plan.size, "mtime_ns": plan.mtime_ns, "digest": plan.digest}
     policy = {name: value for name, value in plan.policy.to_dict().items() if name not in RUNNING}
     commit = {"format": FORMAT, "fingerprint": plan.fingerprint, "source": identity, "policy": policy}
+    if plan.parts:
+        commit["joined"] = _joined_record(plan)
     if outcome is not None:
         commit["checksums"] = dict(outcome.checksums)
         if outcome.verified:
             commit["verified"] = outcome.verified
     if plan.not_carried:
         commit["not_carried"] = [problem.to_dict() for problem in plan.not_carried]
-    return {**attributes, "h5z": {**cast(dict[str, Json], attributes.get("h5z", {})), **clean(commit)}}
+    return commit
+
+
+def _joined_record(plan: Plan) -> dict[str, Json]:
+    """Which files a target is joined of, and what those that are added later must be like."""
+    cut: dict[str, dict[str, Json]] = {}
+    for array in plan.arrays:
+        if array.axis is not None:
+            shards = list(array.shards) if array.shards else None
+            found = {"chunks": list(array.chunks), "shards": shards, "codecs": list(array.codecs)}
+            cut.setdefault(array.source, {})["/".join(array.steps)] = found
+    return {"dim": plan.dim, "parts": [part.identity() for part in plan.parts], "schema": plan.schema, "cut": cut}
 
 
 def array_document(array: ArrayPlan, zarr_format: int) -> dict[str, Json]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from threading import get_ident
 from typing import Any, cast
 
 import h5py
@@ -331,7 +332,7 @@ def relabelled(values: Any, dtype: Datatype) -> Any:
 @cache
 def _unswapped() -> bool:
     """Whether h5py mislabels big-endian sequences here."""
-    with h5py.File("probe", "w", driver="core", backing_store=False) as file:
+    with h5py.File(f"probe {get_ident()}", "w", driver="core", backing_store=False) as file:
         made = file.create_dataset("x", (1,), h5py.vlen_dtype(np.dtype(">i2")))
         made[0] = np.array([1], ">i2")
         found = made[0]

@@ -40,7 +40,7 @@ def open_file(name: str, storage_options: dict[str, Any] | None = None) -> h5py.
         With one line that says why it cannot be opened.
     """
     if "://" in name:
-        return _open_url(name, storage_options)[0]
+        return open_url(name, storage_options)[0]
     if not os.path.exists(name):
         raise SourceError(f"{name}: no such file")
     if os.path.isdir(name):
@@ -76,7 +76,14 @@ def _why(name: str, error: BaseException) -> str:
     return f"expected an HDF5 file, found {found}"
 
 
-def _open_url(name: str, storage_options: dict[str, Any] | None) -> tuple[h5py.File, Ranges]:
+def open_url(name: str, storage_options: dict[str, Any] | None) -> tuple[h5py.File, Ranges]:
+    """Open an HDF5 file by URL, and what reads its bytes from the same blocks.
+
+    Raises
+    ------
+    SourceError
+        With one line that says why it cannot be opened.
+    """
     try:
         ranges = Ranges(name, storage_options)
         return _small_caches(h5py.File(RangedFile(ranges), "r", **_CHUNK_CACHE)), ranges
@@ -94,7 +101,7 @@ class OpenFile:
     def __init__(self, name: str, storage_options: dict[str, Any] | None, roots: tuple[str, ...]) -> None:
         self.roots = Roots(name, roots)
         if "://" in name:
-            self.file, ranges = _open_url(name, storage_options)
+            self.file, ranges = open_url(name, storage_options)
             self.fetch: Fetch = ranges.read  # headers and small data share its blocks
         else:
             self.file = open_file(name, storage_options)

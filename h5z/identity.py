@@ -12,15 +12,21 @@ from h5py import h5d
 from h5z.credentials import joined
 from h5z.errors import SourceChangedError, SourceError, TransientError, is_transient, one_line
 from h5z.listing import identify
+from h5z.ranged import Ranges
 from h5z.retries import ATTEMPTS, persist
 
 _HEADER = 1 << 16
 _DIGITS = 32
 
 
-def header_digest(name: str, storage_options: dict[str, Any] | None = None) -> str:
-    """32 hexadecimal digits of the SHA-256 of a file's first 64 KiB: superblock, and as a rule the root's header."""
-    if "://" in name:
+def header_digest(name: str, storage_options: dict[str, Any] | None = None, ranges: Ranges | None = None) -> str:
+    """32 hexadecimal digits of the SHA-256 of a file's first 64 KiB: superblock, and as a rule the root's header.
+
+    Of an open remote file `ranges` has read it already.
+    """
+    if ranges is not None:
+        head = ranges.read(0, min(_HEADER, ranges.nbytes))
+    elif "://" in name:
         from fsspec.core import url_to_fs
 
         url, options = joined(name, storage_options)

@@ -16,7 +16,7 @@ import numpy as np
 
 from h5z.attributes import decode
 from h5z.dtypes import Leaf
-from h5z.grid import ChunkGrid, Region, grow, region_shape
+from h5z.grid import ChunkGrid, Region, grow, intersect, region_shape
 from h5z.nodes import Datatype, Json, Problem, Record, Shape
 from h5z.payload import block_nbytes, heaviest, mean_nbytes
 from h5z.pictures import Layout, Passage, route_map
@@ -60,6 +60,10 @@ class ArrayPlan(Record):
         Of a ragged array: per write unit, the row that holds its first element and that row's first element.
     payload : tuple
         Of variable-length data, as `ArrayNode.payload`: how many elements of the dataset, their bytes, those of the largest.
+    axis : int, optional
+        Of an array that is joined of several files: the axis along which they follow each other.
+    kept : int
+        How much of that axis the target has already.
     """
 
     path: str
@@ -87,6 +91,8 @@ class ArrayPlan(Record):
     stage: Shape | None = None
     reads: float = 1.0
     payload: tuple[tuple[int, int, int], ...] = ()
+    axis: int | None = None
+    kept: int = 0
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ArrayPlan:
@@ -113,13 +119,22 @@ class ArrayPlan(Record):
 
     @property
     def separator(self) -> str:
-        """What stands between the numbers of a unit's key in Zarr format 3: no folders for an array of one unit."""
-        return "/" if self.units.size > 1 else "."
+        """What stands between the numbers of a unit's key in Zarr format 3: no folders for an array of one unit, for good."""
+        return "/" if self.units.size > 1 or self.axis is not None else "."
 
     @property
     def blocks(self) -> ChunkGrid:
         """The grid of blocks, each the work of one task."""
         return ChunkGrid(self.shape, self.block)
+
+    def cells(self, cell: Shape) -> Iterator[Region]:
+        """The regions that a grid of cells cuts of what is to be written: of an array that grows, from its last whole unit on."""
+        grid = ChunkGrid(self.shape, cell)
+        if self.axis is None or not self.kept:
+            return map(grid.region, grid.indices())
+        first = self.kept // self.unit[self.axis] * self.unit[self.axis]
+        new = tuple(slice(first if axis == self.axis else 0, n) for axis, n in enumerate(self.shape))
+        return (intersect(grid.region(index), new) for index in grid.overlapping(new))
 
     @property
     def own(self) -> Shape | None:
@@ -161,8 +176,9 @@ class ArrayPlan(Record):
 
     @property
     def nbytes(self) -> int:
-        """Decoded bytes of the whole array."""
-        return math.prod(self.shape) * self.itemsize
+        """Decoded bytes of the array, but for what its target has already."""
+        shape = (n - self.kept if axis == self.axis else n for axis, n in enumerate(self.shape))
+        return math.prod(shape) * self.itemsize
 
     def leaf(self) -> Leaf:
         """The leaf of the dataset that this array carries."""
@@ -212,6 +228,43 @@ class Task:
 
 
 @dataclass(frozen=True)
+class Part(Record):
+    """A file of several that are joined along a dimension.
+
+    Attributes
+    ----------
+    length : int
+        How much of the dimension it holds.
+    shapes : dict
+        Of arrays that hold less of it than netCDF-4 shows: what is stored, by path.
+    shifts : dict
+        Of times counted from another date, or in other units, than in the first file: `h5z.epochs.Shift`, by path.
+    """
+
+    file: str
+    size: int
+    mtime_ns: int
+    digest: str
+    length: int
+    shapes: dict[str, list[int]] = field(default_factory=dict)
+    shifts: dict[str, list[Any]] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Part:
+        """Build the part that `to_dict` described."""
+        return cls(**data)
+
+    @property
+    def name(self) -> str:
+        """What tells it from others."""
+        return os.path.basename(self.file)
+
+    def identity(self) -> list[Any]:
+        """What a target records of it."""
+        return [json_name(self.name), self.size, self.mtime_ns, self.digest, self.length]
+
+
+@dataclass(frozen=True)
 class Plan(Record):
     """What a migration will do. Prints as a table, shows as HTML in a notebook, travels as JSON.
 
@@ -223,6 +276,14 @@ class Plan(Record):
         Credentials that the source's URL carried, as storage options; neither shown nor written.
     digest : str
         Of the source's header and of where its data lie (`h5z.identity`).
+    dim, parts : str, tuple of Part
+        Of a target that is joined of several files: the dimension along which, and those that this run adds, in order.
+    schema : dict
+        What those files have in common (`h5z.join`).
+    before : tuple
+        What the target that grows records of the files that it holds (`Part.identity`).
+    base : dict
+        Of an array that grows, by path: checksum and digest of the units that stay as they are (`h5z.growth`).
     """
 
     source: str
@@ -238,6 +299,11 @@ class Plan(Record):
     place: Any = field(default=None, repr=False)
     access: dict[str, Any] | None = field(default=None, repr=False, compare=False)
     digest: str = ""
+    dim: str = ""
+    parts: tuple[Part, ...] = ()
+    schema: dict[str, dict[str, Json]] = field(default_factory=dict)
+    before: tuple[list[Any], ...] = ()
+    base: dict[str, list[str]] = field(default_factory=dict)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Plan:
@@ -248,14 +314,18 @@ class Plan(Record):
         rest = {key: value for key, value in data.items() if key in known}
         notes = tuple(data.get("notes", ()))
         policy = Policy.from_dict(data["policy"])
-        return cls(**{**rest, "policy": policy, "arrays": arrays, "not_carried": problems, "notes": notes})
+        parts, before = tuple(map(Part.from_dict, data.get("parts", ()))), tuple(data.get("before", ()))
+        told = {"policy": policy, "arrays": arrays, "not_carried": problems, "notes": notes, "parts": parts, "before": before}
+        return cls(**{**rest, **told})
 
     @cached_property
     def fingerprint(self) -> str:
         """What tells whether a target is of this same migration: a hash of source identity, policy and metadata."""
         what = self.to_dict()
-        for name in ("target", "workers"):
+        for name in ("target", "workers", "base"):
             what.pop(name, None)
+        for part in what.get("parts", ()):
+            part["file"] = os.path.basename(part["file"])
         for name in RUNNING:
             what["policy"].pop(name, None)
         what["source"] = os.path.basename(self.source)
@@ -269,6 +339,23 @@ class Plan(Record):
     def nbytes(self) -> int:
         """Decoded bytes of all arrays."""
         return sum(array.nbytes for array in self.arrays)
+
+    @property
+    def grows(self) -> bool:
+        """Whether it adds to a finished target, in place."""
+        return bool(self.before)
+
+    @property
+    def subject(self) -> str:
+        """The source, for messages; of several files the first."""
+        return self.source if len(self.parts) < 2 else f"{self.source} and {len(self.parts) - 1} more"
+
+    @property
+    def identities(self) -> list[tuple[str, int, int, str]]:
+        """Name, size, time and digest of every source."""
+        if not self.parts:
+            return [(self.source, self.size, self.mtime_ns, self.digest)]
+        return [(part.file, part.size, part.mtime_ns, part.digest) for part in self.parts]
 
     @property
     def objects(self) -> int:
@@ -287,13 +374,11 @@ class Plan(Record):
         number = weight = 0
         for i, array in enumerate(self.arrays):
             if array.stage is not None:
-                grid = ChunkGrid(array.shape, array.stage)
-                for index in grid.indices():
-                    yield Task(number, (Piece(i, grid.region(index)),), staging=True)
+                for region in array.cells(array.stage):
+                    yield Task(number, (Piece(i, region),), staging=True)
                     number += 1
         for i, array in enumerate(self.arrays):
-            for index in array.blocks.indices():
-                region = array.blocks.region(index)
+            for region in array.cells(array.block):
                 size = math.prod(region_shape(region)) * array.itemsize
                 if waiting and (weight + size > BLOCK_NBYTES or len(waiting) >= BATCH_PIECES):
                     yield Task(number, tuple(waiting))

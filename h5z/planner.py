@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -17,6 +17,7 @@ from h5z.chunking import (
     LEAST_COPIED_NBYTES,
     LEAST_KEPT_NBYTES,
     SHARD_NBYTES,
+    Join,
     auto_chunks,
     fit_memory,
     lighter,
@@ -41,7 +42,9 @@ from h5z.records import array_record, attribute_record, clean, json_name, link_r
 _KEY_NBYTES = 120  # of a chunk's key below its array, and what a run puts before a path
 
 
-def make_plan(tree: Tree, target: str, policy: Policy, *, workers: int | None = None) -> Plan:
+def make_plan(
+    tree: Tree, target: str, policy: Policy, *, workers: int | None = None, joins: Mapping[str, Join] | None = None
+) -> Plan:
     """Fix what a migration will do.
 
     Parameters
@@ -52,6 +55,8 @@ def make_plan(tree: Tree, target: str, policy: Policy, *, workers: int | None = 
         Where the Zarr store goes, for the record.
     workers : int, optional
         How many tasks run at once; the machine's cores by default.
+    joins : mapping, optional
+        Of a tree that stands for several files: the arrays that are joined of theirs, by path.
 
     Raises
     ------
@@ -63,7 +68,7 @@ def make_plan(tree: Tree, target: str, policy: Policy, *, workers: int | None = 
     unmatched = [*policy.unmatched_patterns(node.path for node in tree.nodes.values()), *_unmatched_rank(tree, policy)]
     if unmatched and policy.unmatched == "error":
         raise PlanError(f"{tree.file}: {unmatched[0]}")
-    planner = _Planner(tree, policy)
+    planner = _Planner(tree, policy, joins or {})
     planner.notes += unmatched
     planner.run()
     problems = tuple(tree.problems) + tuple(planner.problems)
@@ -125,8 +130,8 @@ def _short(path: str) -> str:
 class _Planner:
     """One pass over a tree, parents before children."""
 
-    def __init__(self, tree: Tree, policy: Policy) -> None:
-        self.tree, self.policy = tree, policy
+    def __init__(self, tree: Tree, policy: Policy, joins: Mapping[str, Join]) -> None:
+        self.tree, self.policy, self.joins = tree, policy, joins
         self.netcdf = is_netcdf(tree)
         self.dims: Dimensions = dimensions(tree)
         self.groups: dict[str, dict[str, Json]] = {}
@@ -336,12 +341,17 @@ class _Planner:
             kind = "bytes"
         text = isinstance(leaf.dtype, str)
         itemsize = _itemsize(node, leaf)
-        kept = self._kept(node, leaf, itemsize, text)
-        chunks, shards = self._chunks(node, leaf, shape, itemsize, kept)
+        join = self.joins.get(node.path)
+        kept = self._kept(node, leaf, itemsize, text) if join is None or join.alike else None
+        chunks, shards = (
+            self._chunks(node, leaf, shape, itemsize, kept) if join is None else self._joined(node, leaf, itemsize, kept)
+        )
         fill, dense = self._fill(node, leaf, text)
         own = node.chunks + leaf.extra if node.chunks and not leaf.ragged else None
         codecs = tuple(self._codecs(node, itemsize, text, kept if chunks == own or self._keeps(node) else None))
-        route = _route(node, leaf, own == chunks and not shards)
+        if join is not None and join.cut is not None:
+            codecs = tuple(join.cut["/".join(leaf.steps)]["codecs"])
+        route = _route(node, leaf, own == chunks and not shards and (join is None or join.aligned(own)))
         if route == "recode" and kept == list(codecs) and not dense and _same_bytes(node, leaf, kind):
             route = "copy"
         route = self._routed(node, route)
@@ -371,6 +381,8 @@ class _Planner:
             source_nbytes=node.storage_nbytes,
             payload=node.payload,
             whole=node.dtype if node.dtype != leaf.described else None,
+            axis=None if join is None else join.axis,
+            kept=0 if join is None else join.start,
         )
 
     def _routed(self, node: ArrayNode, found: str) -> str:
@@ -434,6 +446,19 @@ class _Planner:
                 chunks = lighter(chunks, node)
         chunks = tuple(max(1, min(c, n)) if not own or c != o else c for c, n, o in zip_own(chunks, shape, own))
         return chunks, self._shards(node, chunks, shape, itemsize)
+
+    def _joined(self, node: ArrayNode, leaf: Leaf, itemsize: int, kept: Chain | None) -> tuple[Shape, Shape | None]:
+        """Chunks and shards of an array that is joined of several files, and of more that may come."""
+        join = self.joins[node.path]
+        if join.cut is not None:
+            cut = join.cut["/".join(leaf.steps)]
+            return tuple(cut["chunks"]), tuple(cut["shards"]) if cut["shards"] else None
+        prospect = join.prospect(node)
+        chunks, shards = self._chunks(prospect, leaf, (prospect.shape or ()) + leaf.extra, itemsize, kept)
+        own = node.chunks + leaf.extra if node.chunks else None
+        if self.policy.pick("chunks", node.path) == "auto" and shards is None and not (kept is not None and chunks == own):
+            chunks = join.fit(chunks, own)
+        return chunks, shards
 
     def _shards(self, node: ArrayNode, chunks: Shape, shape: Shape, itemsize: int) -> Shape | None:
         wanted = self.policy.pick("shards", node.path) if self.policy.shards is not None else None

@@ -15,6 +15,7 @@ from zarr.abc.store import Store
 from h5z.commit import end_swap, swapping
 from h5z.disk import boot
 from h5z.errors import H5zError, PlanError, TargetError, TargetExistsError, one_line
+from h5z.growth import recorded, strays
 from h5z.lease import Lease, held, holder
 from h5z.nodes import Json
 from h5z.plan import Plan
@@ -125,6 +126,8 @@ def _judge(target: Target, plan: Plan, *, overwrite: bool) -> str:
             what = f"an unfinished migration of {waiting.source} by another plan, or that file has changed since"
             raise TargetExistsError(f"{target.name}: expected nothing, or this migration; found {what} (overwrite starts anew)")
         return "abandoned"
+    if plan.grows and tuple(recorded(root).get("parts", ())) == plan.before:
+        return "another"
     if names - {MARK}:
         _refuse(target, root, overwrite)
         return "another"
@@ -151,8 +154,9 @@ def _check_place(target: Target, plan: Plan) -> None:
     if folder is None:
         return
     folder = folder.absolute()
-    if "://" not in plan.source and (Path(plan.source).absolute() in (folder, *folder.parents)):
-        raise PlanError(f"{target.name}: the target lies inside its source {plan.source}")
+    for source, *_ in plan.identities:
+        if "://" not in source and (Path(source).absolute() in (folder, *folder.parents)):
+            raise PlanError(f"{target.name}: the target lies inside its source {source}")
     if folder.exists() and not folder.is_dir():
         raise TargetExistsError(f"{target.name}: expected nothing, or a folder; found a file")
 
@@ -181,7 +185,14 @@ def _successor(target: Target, plan: Plan) -> Target:
     except TargetExistsError:
         waiting = None
     if waiting is None or waiting.fingerprint != plan.fingerprint:
-        new.clear()
+        if waiting is not None and waiting.grows:
+            target.delete(strays(target, waiting))
+        if waiting is not None and waiting.before == plan.before and plan.grows:
+            plan = replace(plan, base=waiting.base)  # of the target before any of its units was written anew
+            new.clear(f"{MARK}/done/")
+            new.delete([f"{MARK}/described", f"{MARK}/verified"])
+        else:
+            new.clear()
         _create(new, plan)
     else:
         _go_on(new)
@@ -213,7 +224,7 @@ def _distrust(target: Target, plan: Plan) -> None:
     A file that was renamed to its place may be empty after the power failed, and its task's mark be there all the same.
     """
     done = target.done()
-    arrays = [TargetArray(target, replace(array, attributes={}), plan.policy.zarr_format) for array in plan.arrays]
+    arrays = [TargetArray(target.seat_of(plan), replace(array, attributes={}), plan.policy.zarr_format) for array in plan.arrays]
     unsure = [f"{MARK}/described"]
     for task in plan.tasks():
         sums: dict[str, int] = {}

@@ -26,7 +26,7 @@ from h5z.dimensions import is_bare
 from h5z.direct import Fetch, local_fetch
 from h5z.dtypes import access, describe, is_string, leaves, memory, variable
 from h5z.errors import H5zError, PlanError, SourceError, one_line
-from h5z.files import open_dataset, open_file
+from h5z.files import open_dataset, open_file, open_url
 from h5z.filters import filter_available
 from h5z.heartbeat import beat
 from h5z.identity import ChunkIndex, header_digest
@@ -114,12 +114,14 @@ def scan(
             storage_options=storage_options,
         )
         return replace(Tree.from_dict(found), access=access)
-    with open_file(name, storage_options) as file:
+    opened, ranges = open_url(name, storage_options) if "://" in name else (open_file(name, storage_options), None)
+    with opened as file:
         scanner = _Scanner(file, name, measure, attributes or measure, links == "follow", tuple(external_roots), storage_options)
+        scanner.ranges = ranges
         size, mtime_ns = identify(name, storage_options)
         nodes = scanner.walk()
         block = _user_block(name, file.userblock_size, storage_options)
-        digest = header_digest(name, storage_options) + scanner.index.digest() if measure else ""
+        digest = header_digest(name, storage_options, ranges) + scanner.index.digest() if measure else ""
         creation = _creation(file.id.get_create_plist())
         problems, notes = tuple(scanner.problems), tuple(scanner.notes)
         return Tree(name, size, mtime_ns, nodes, problems, notes, block, access, digest, creation)
@@ -195,6 +197,7 @@ class _Scanner:
         self.file, self.name, self.measure, self.follow = file, name, measure, follow
         self.attributes = attributes
         self.storage_options = storage_options
+        self.ranges: Ranges | None = None  # what reads a file by URL
         self.roots = Roots(name, roots)
         self.problems: list[Problem] = []
         self.notes: list[str] = []
@@ -326,7 +329,7 @@ class _Scanner:
     @cached_property
     def fetch(self) -> Fetch:
         """Reads bytes of the file past libhdf5."""
-        return Ranges(self.name, self.storage_options).read if "://" in self.name else local_fetch(self.file)
+        return local_fetch(self.file) if self.ranges is None else self.ranges.read
 
     def _node(self, met: _Met) -> Node:
         path, oid = met.path, met.oid
@@ -482,8 +485,8 @@ class _Scanner:
 
     @cached_property
     def scratch(self) -> h5py.File:
-        """A file in memory, for asking libhdf5 itself."""
-        return h5py.File("scratch", "w", driver="core", backing_store=False)
+        """A file in memory, for asking libhdf5 itself; by a name that no other thread's has."""
+        return h5py.File(f"scratch {id(self)}", "w", driver="core", backing_store=False)
 
     def _scales(self, did: Any, rank: int) -> Iterator[tuple[str, ...]]:
         """The dimension scales attached to each axis, by path."""

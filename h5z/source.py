@@ -155,6 +155,8 @@ class SourceArray:
     ----------
     marks : tuple of (int, int)
         Of a ragged leaf: for each multiple of `step` elements, the row that holds it and that row's first element.
+    chunks : tuple of int, optional
+        The dataset's own, where its chunks are asked for as they are stored.
     """
 
     dataset: Dataset
@@ -164,6 +166,7 @@ class SourceArray:
     step: int = 0
     marks: tuple[tuple[int, int], ...] = ()
     source_shape: tuple[int, ...] = ()
+    chunks: tuple[int, ...] | None = None
 
     @cached_property
     def dtype(self) -> np.dtype[Any]:
@@ -204,6 +207,10 @@ class SourceArray:
             if self.leaf.extra and region[rank:] != tuple(slice(0, n) for n in self.leaf.extra):
                 values = np.asarray(values)[cast(Any, (..., *region[rank:]))]
         return self._carry(values, region)
+
+    def stored(self, index: tuple[int, ...]) -> bytes | None:
+        """A chunk's bytes as they lie in the file (`Dataset.stored`), by its index in the target's array."""
+        return self.dataset.stored(index[: len(self.source_shape)])
 
     def _padded(self, region: Region) -> Any:
         """A region of an array that netCDF-4 shows longer than it is stored: fill values past its end."""

@@ -69,7 +69,7 @@ def state(
     from h5z.target import Target
 
     place = Target.of(target, storage_options)
-    wanted = _policy_record(Policy.of(policy, fields).to_dict())
+    wanted = policy_record(Policy.of(policy, fields).to_dict())
     size, mtime_ns = identity or identify(os.fspath(source), source_options)
     given = {"name": os.path.basename(os.fspath(source)), "size": size, "mtime_ns": mtime_ns}
     try:
@@ -100,12 +100,12 @@ def _compare(record: Mapping[str, Any], wanted: Mapping[str, Any], given: Mappin
     source = record.get("source")
     if not isinstance(source, Mapping) or source.get("name") != given["name"]:
         return "foreign"
-    if record.get("format") != FORMAT or _policy_record(record.get("policy", {})) != wanted:
+    if record.get("format") != FORMAT or policy_record(record.get("policy", {})) != wanted:
         return "replanned"
     return "current" if all(source.get(key) == value for key, value in given.items()) else "outdated"
 
 
-def _policy_record(policy: Mapping[str, Any]) -> dict[str, Any]:
+def policy_record(policy: Mapping[str, Any]) -> dict[str, Any]:
     """A policy as JSON would give it back, without what makes no difference to the target."""
     kept = {key: value for key, value in policy.items() if key not in RUNNING}
     return dict(json.loads(json.dumps(kept)))

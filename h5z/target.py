@@ -273,6 +273,10 @@ class Target:
                 return json.loads(attributes) if isinstance(attributes, bytes) else cast(dict[str, Json], attributes)
         return None
 
+    def seat_of(self, plan: Plan) -> Target:
+        """Where a plan's units go: of one that adds to a finished target, to their places in that."""
+        return replace(self, prefix="") if plan.grows else self
+
     def pending(self) -> Plan | None:
         """The plan of an unfinished run, or None."""
         raw = self.get(f"{MARK}/plan.json")

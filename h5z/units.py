@@ -22,7 +22,6 @@ from h5z.documents import array_document
 from h5z.grid import ChunkGrid, Region
 from h5z.plan import ArrayPlan
 from h5z.sharding import shard
-from h5z.source import SourceArray
 from h5z.target import Target, reaching
 
 
@@ -54,6 +53,13 @@ class Source(Protocol):
 
     def read(self, region: Region) -> Any:
         """Read a region's values."""
+
+
+class Encoded(Source, Protocol):
+    """What also gives chunks as they are stored."""
+
+    def stored(self, index: tuple[int, ...]) -> bytes | None:
+        """A chunk's bytes; None where it must be decoded and encoded instead."""
 
 
 _settings = threading.Lock()  # zarr's configuration and Python's warnings belong to all threads
@@ -148,12 +154,11 @@ class TargetArray:
             out += self.write(unit, source.read(unit))
         return out
 
-    def copy(self, source: SourceArray, region: Region) -> Stored:
+    def copy(self, source: Encoded, region: Region) -> Stored:
         """Write a region of whole units from the source's encoded chunks, unchanged."""
         out = Stored()
-        rank = len(source.source_shape)
         for index in self.plan.units.overlapping(region):
-            data = source.dataset.stored(index[:rank])
+            data = source.stored(index)
             if data is None:
                 unit = self.plan.units.region(index)
                 out += self.write(unit, source.read(unit))

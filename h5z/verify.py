@@ -14,14 +14,14 @@ from h5z.credentials import separate, shown
 from h5z.digest import Digest
 from h5z.errors import PlanError, TargetError
 from h5z.files import forget, open_file
-from h5z.grid import ChunkGrid, Region, region_shape
+from h5z.grid import Region, region_shape
 from h5z.heartbeat import beat
 from h5z.isolation import can_isolate, guarding, run_isolated
+from h5z.joined import Readable, narrowed
 from h5z.plan import ArrayPlan, Plan
 from h5z.policy import Policy
 from h5z.report import Difference, Report
 from h5z.scheduling import Job, run, telling, watching
-from h5z.source import SourceArray
 
 if TYPE_CHECKING:
     from h5z.target import Target
@@ -137,13 +137,13 @@ def account(made: Plan, place: Target, status: str, start: float, **rest: Any) -
     for array in made.arrays:
         routes[array.route] = routes.get(array.route, 0) + array.nbytes
     return Report(
-        made.source,
+        made.subject,
         place.name,
         status,
         arrays=len(made.arrays),
         groups=len(made.groups),
         nbytes=made.nbytes,
-        source_nbytes=made.size,
+        source_nbytes=sum(size for _, size, _, _ in made.identities),
         units=sum(array.units.size for array in made.arrays),
         seconds=time.perf_counter() - start,
         not_carried=made.not_carried,
@@ -182,15 +182,19 @@ def check(
     def work(jobs: Iterable[Job]) -> list[Any]:
         return run(guarding(jobs, guard), scheduler, made.workers, advance)
 
-    found, digests = structure(made, place, finished=True) if finished else ([], {})
+    units = place.seat_of(made)
+    found, digests = structure(made, place, finished=True) if finished and not made.parts else ([], {})
     broken = {difference.path for difference in found}
-    pairs = [
-        (source_array(made, array, source_options, direct=False), TargetArray(place, array, made.policy.zarr_format))
+    pairs: list[tuple[Readable, TargetArray]] = [
+        (
+            source_array(made, array, source_options, direct=False, place=units),
+            TargetArray(units, array, made.policy.zarr_format),
+        )
         for array in made.arrays
         if level != "structure" and array.path not in broken
     ]
     if level != "full":
-        samples = [(source, written, region) for source, written in pairs for region in _sampled(written.plan)]
+        samples = [(narrowed(source, region), written, region) for source, written in pairs for region in _sampled(written.plan)]
         results = work((_differences, (group,), nbytes) for group, nbytes in _grouped(samples))
         first = {item["path"]: Difference(**item) for group in reversed(results) for item in reversed(group)}
         return (*found, *first.values()), sum(region_nbytes(written.plan, region) for _, written, region in samples), {}
@@ -215,13 +219,17 @@ def check(
     return tuple(found), sum(written.plan.nbytes for _, written in pairs), same
 
 
-def _both_sides(pairs: list[tuple[SourceArray, TargetArray]], work: Callable[[Iterable[Job]], list[Any]]) -> Any:
+def _both_sides(pairs: list[tuple[Readable, TargetArray]], work: Callable[[Iterable[Job]], list[Any]]) -> Any:
     """What each side holds, by path: the source's digests; and what is stored, or the first unit that cannot be read."""
     from h5z.units import Stored
 
-    reading = ((source, written, region) for source, written in pairs for region in _cells(written.plan.witness, written.plan))
+    reading = (
+        (narrowed(source, region), written, region)
+        for source, written in pairs
+        for region in written.plan.cells(written.plan.witness)
+    )
     jobs: list[Job] = [(_source_digests, (piece,), nbytes) for piece, nbytes in _grouped(reading)]
-    units = ((None, written, region) for _, written in pairs for region in _cells(written.plan.unit, written.plan))
+    units = ((None, written, region) for _, written in pairs for region in written.plan.cells(written.plan.unit))
     jobs += [(_target_digests, (piece,), nbytes) for piece, nbytes in _grouped(units)]
     of_source: dict[str, Digest] = {}
     of_target: dict[str, Any] = {}
@@ -235,11 +243,6 @@ def _both_sides(pairs: list[tuple[SourceArray, TargetArray]], work: Callable[[It
                 found = stored + Stored(units, nbytes, checksum, Digest.parse(digest))
                 of_target[path] = (found, before or (Difference(**difference) if difference else None))
     return of_source, of_target
-
-
-def _cells(cell: tuple[int, ...], array: ArrayPlan) -> Iterator[Region]:
-    grid = ChunkGrid(array.shape, cell)
-    return map(grid.region, grid.indices())
 
 
 def _grouped(pieces: Iterable[tuple[Any, TargetArray, Region]]) -> Iterator[tuple[tuple[Any, ...], int]]:
@@ -261,7 +264,7 @@ def region_nbytes(array: ArrayPlan, region: Region) -> int:
     return math.prod(region_shape(region)) * array.itemsize
 
 
-def _differences(pieces: tuple[tuple[SourceArray, TargetArray, Region], ...]) -> list[dict[str, Any]]:
+def _differences(pieces: tuple[tuple[Readable, TargetArray, Region], ...]) -> list[dict[str, Any]]:
     from h5z.differences import compare
 
     found = []
@@ -271,7 +274,7 @@ def _differences(pieces: tuple[tuple[SourceArray, TargetArray, Region], ...]) ->
     return [difference.to_dict() for difference in found if difference is not None]
 
 
-def _source_digests(pieces: tuple[tuple[SourceArray, TargetArray, Region], ...]) -> tuple[str, list[Any]]:
+def _source_digests(pieces: tuple[tuple[Readable, TargetArray, Region], ...]) -> tuple[str, list[Any]]:
     from h5z.digest import digest
 
     results: list[Any] = []
@@ -301,11 +304,11 @@ def _target_digests(pieces: tuple[tuple[None, TargetArray, Region], ...]) -> tup
     return "target", results
 
 
-def _first(source: SourceArray, written: TargetArray, expected: Digest, found: Digest) -> Difference:
+def _first(source: Readable, written: TargetArray, expected: Digest, found: Digest) -> Difference:
     """The first difference of an array whose digests differ."""
     from h5z.differences import compare
 
-    for region in _cells(written.plan.block, written.plan):
+    for region in written.plan.cells(written.plan.block):
         difference = compare(source, written, region)
         if difference is not None:
             return difference
@@ -325,6 +328,9 @@ def recorded(place: Target, finished: bool) -> tuple[dict[str, str], dict[str, D
 
 def _sampled(array: ArrayPlan) -> list[Region]:
     """The first, the last and some write units between."""
+    if array.kept:
+        cells = list(array.cells(array.unit))
+        return random.sample(cells, min(len(cells), _SAMPLES + 2))
     grid = array.units
     chosen = {0, grid.size - 1, *(random.randrange(grid.size) for _ in range(_SAMPLES))} if grid.size else set()
     return [grid.region(grid.index(number)) for number in sorted(chosen)]

@@ -7,6 +7,7 @@ import logging
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -205,3 +206,15 @@ def test_a_rerun_with_more_workers_keeps_to_the_memory(tmp_path: Path, monkeypat
     monkeypatch.setattr(module, "run", run)
     h5z.convert(tmp_path / "in.h5", target, chunks=(10, 500), memory=memory, workers=16)
     assert replace(first, workers=max(used)).peak_nbytes <= memory
+
+
+def test_files_are_scanned_side_by_side(tmp_path: Path) -> None:
+    """By threads, where each asks libhdf5 what a fill value of variable length is."""
+    paths = [tmp_path / f"{i}.h5" for i in range(8)]
+    for path in paths:
+        with h5py.File(path, "w") as file:
+            file["words"] = ["a", "", "b"]
+            file.create_dataset("more", (3,), h5py.string_dtype(), fillvalue="none")
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda path: h5z.scan(path, measure=True), paths))
+    assert [(tree.problems, list(tree.nodes)) for tree in found] == [((), ["/", "/more", "/words"])] * 8
