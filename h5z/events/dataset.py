@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 TRANSFORM = "h5z.events"
 ZONE_ROWS = 4096
+_TEXTS = 1 << 16  # texts that are Python objects at once
 INDEXED_ROWS = 10_000  # an xarray index holds each id of text as a Python object: larger tables go without
 Variables = dict[str, tuple[str, Any, dict[str, Any]]]
 
@@ -181,10 +182,17 @@ def _put(out: Variables, entity: Entity, variable: str, column: Column, *, optio
 
 def _type_index(entity: Entity, column: Column) -> Variables:
     """Of each row, the number of its type among those there are, in their alphabetical order; -1 for none."""
-    types, numbers = np.unique(column.values[~column.missing], return_inverse=True)
-    index = np.full(len(column.values), -1, np.int32)
-    index[~column.missing] = numbers
-    names = [str(name) for name in types.tolist()]
+    numbers: dict[str, int] = {}
+    found = np.empty(len(column.values), np.int32)
+    for start in range(0, len(found), _TEXTS):  # types are few: numbering them as they come is faster than sorting all rows
+        texts = column.values[start : start + _TEXTS].tolist()
+        found[start : start + len(texts)] = [numbers.setdefault(text, len(numbers)) for text in texts]
+    found[column.missing] = -1
+    counts = np.bincount(found[found >= 0], minlength=len(numbers))
+    names = sorted(text for text, number in numbers.items() if counts[number])
+    place = np.full(len(numbers) + 1, -1, np.int32)  # the last for none
+    place[[numbers[name] for name in names]] = range(len(names))
+    index = place[found]
     about: dict[str, Any] = {"types": names, "flag_values": list(range(len(names)))}
     if names and not any(" " in name or not name for name in names):  # CF separates them by blanks
         about["flag_meanings"] = " ".join(names)

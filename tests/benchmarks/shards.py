@@ -54,6 +54,13 @@ def _seconds(act: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
+def _spent(name: str, act: Callable[[], object]) -> dict[str, float]:
+    """Seconds of wall time of something under its name, and of CPU time under its name with ``CPU``."""
+    start = time.process_time()
+    wall = _seconds(act)
+    return {name: wall, f"{name} CPU": time.process_time() - start}
+
+
 def measure(name: str, folder: Path, values: Any, reads: int) -> dict[str, float]:
     """One contender's write, random reads and full read, in seconds; its objects and bytes."""
     make, open_again, shards = _stores(folder)[name]
@@ -65,13 +72,13 @@ def measure(name: str, folder: Path, values: Any, reads: int) -> dict[str, float
         array[...] = values
         store.close()
 
-    found = {"write": _seconds(write)}
+    found = _spent("write", write)
     array = zarr.open_array(open_again(), mode="r")
     chance = np.random.default_rng(2)
     places = [tuple(int(chance.integers(n // c)) for n, c in zip(SHAPE, CHUNK, strict=True)) for _ in range(reads)]
     regions = [tuple(slice(i * c, (i + 1) * c) for i, c in zip(place, CHUNK, strict=True)) for place in places]
-    found["chunk"] = _seconds(lambda: [array[region] for region in regions]) / reads
-    found["read"] = _seconds(lambda: array[...])
+    chunks = _spent("chunk", lambda: [array[region] for region in regions])
+    found |= {what: seconds / reads for what, seconds in chunks.items()} | _spent("read", lambda: array[...])
     if not np.array_equal(array[...], values):
         raise SystemExit(f"{name} does not hold what was written")
     paths = [path for path in folder.rglob("*") if path.is_file()]
@@ -146,13 +153,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _print(medians: dict[str, dict[str, float]], lock: dict[str, float]) -> None:
     base = medians["LocalStore"]
     table = Table(title=f"{np.prod(SHAPE) * 2 / 2**20:.0f} MiB of int16 in chunks of {CHUNK}; medians (of LocalStore's)")
-    for column in ("store", "write", "a chunk", "all", "objects", "bytes"):
+    for column in ("store", "write", "CPU", "a chunk", "CPU", "all", "CPU", "objects", "bytes"):
         table.add_column(column, justify="left" if column == "store" else "right")
     for name, found in medians.items():
-        cells = [f"{found[what]:.2f} s ({found[what] / base[what]:.2f})" for what in ("write", "read")]
-        chunk = f"{found['chunk'] * 1e3:.2f} ms ({found['chunk'] / base['chunk']:.2f})"
-        table.add_row(name, cells[0], chunk, cells[1], f"{found['objects']:.0f}", f"{found['nbytes'] / base['nbytes']:.3f}")
+        ratio = {what: f"({found[what] / base[what]:.2f})" for what in base}
+        cells = {what: f"{found[what] * 1e3:.2f} ms {ratio[what]}" for what in ("chunk", "chunk CPU")}
+        cells |= {what: f"{found[what]:.2f} s {ratio[what]}" for what in ("write", "write CPU", "read", "read CPU")}
+        times = (cells[what + of] for what in ("write", "chunk", "read") for of in ("", " CPU"))
+        table.add_row(name, *times, f"{found['objects']:.0f}", f"{found['nbytes'] / base['nbytes']:.3f}")
     console = Console()
+    if not console.is_terminal:
+        console.width = 150
     console.print(table)
     console.print(
         f"a put of 4 KiB: {lock['put'] * 1e6:.0f} µs, of which the lock {lock['lock'] * 1e6:.1f} µs; "
