@@ -235,6 +235,8 @@ def _strict(value: Json) -> bool:
 
 def _plain_form(item: Attribute, netcdf: bool, zarr_format: int, array: ArrayNode | None) -> tuple[Json] | None:
     """What a reader sees of an attribute, in a tuple; None where it is better not shown."""
+    if item.shape is None and array is not None and item.name == "_FillValue":
+        return None
     if item.shape is None:
         return ("",) if is_string(item.dtype) and cast(dict[str, Any], item.dtype)["size"] == 1 else ([],)
     value = _visible(item.value)
@@ -251,6 +253,10 @@ def _plain_form(item: Attribute, netcdf: bool, zarr_format: int, array: ArrayNod
     return (value,)
 
 
+def _is_real(value: Json) -> bool:
+    return isinstance(value, int | float) or (isinstance(value, str) and value in NonFinite)
+
+
 def fill_attribute(value: Json, dtype: Datatype) -> tuple[Json] | None:
     """``_FillValue`` in the form that xarray's Zarr backend reads (`FillValueCoder`), or None."""
     found = plain(dtype)
@@ -258,8 +264,8 @@ def fill_attribute(value: Json, dtype: Datatype) -> tuple[Json] | None:
         return None
     if found.kind == "f" and isinstance(value, str) and value.startswith("0x"):
         value = "NaN"
-    if found.kind == "f" and (isinstance(value, int | float) or (isinstance(value, str) and value in NonFinite)):
+    if found.kind == "f" and _is_real(value):
         return (base64.standard_b64encode(struct.pack("<d", _float(value))).decode(),)
-    if found.kind == "c" and isinstance(value, list) and len(value) == 2:
+    if found.kind == "c" and isinstance(value, list) and len(value) == 2 and all(map(_is_real, value)):
         return ([base64.standard_b64encode(struct.pack("<d", _float(part))).decode() for part in value],)
     return (value,) if found.kind in "iub" and isinstance(value, int | float) else None

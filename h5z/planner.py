@@ -489,9 +489,8 @@ class _Planner:
         if (isinstance(value, str) and value.startswith("0x")) or cast("np.dtype[Any]", leaf.dtype).names:
             return None, True  # what format 2 has no fill value for, and zarr-python no zero
         shown = node.attribute("_FillValue")
-        masked = _first(shown) if shown is not None else None
-        if masked is not None and _fits(masked, leaf.described):
-            return masked, masked != value
+        if shown is not None and _fits(shown, leaf.described):
+            return _first(shown), _first(shown) != value
         return None, value is not None and _bits(decode(value, leaf.described)) != _bits(decode_zero(leaf.described))
 
 
@@ -540,12 +539,16 @@ def _first(attribute: Attribute) -> Json:
     return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
-def _fits(value: Json, dtype: Datatype) -> bool:
+def _fits(attribute: Attribute, dtype: Datatype) -> bool:
+    """Whether an attribute is one value of an array's own kind."""
+    value, kinds = _first(attribute), {class_of(attribute.dtype), class_of(dtype)}
+    if value is None or isinstance(value, list) or (len(kinds) > 1 and not kinds <= {"number", "bool", "enum"}):
+        return False
     try:
         decode(value, dtype)
     except (ValueError, TypeError, KeyError, OverflowError):
         return False
-    return not isinstance(value, list)
+    return True
 
 
 def _name(path: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -155,3 +156,19 @@ def fill_attributes_of_odd_forms(path: Path) -> None:
         file["integers"].attrs["_FillValue"] = "NA"
         file["compounds"] = np.zeros(2, [("a", "<i4")])
         file["compounds"].attrs["_FillValue"] = np.zeros(1, [("a", "<i4")])
+        values: dict[str, Any] = {
+            "an_integer": 5,
+            "a_real": 1.5,
+            "a_truth": True,
+            "nothing": np.zeros(0),
+            "a_table": np.zeros((2, 2)),
+            "two_words": ["a", "b"],
+            "a_record": np.array([(1, b"x")], [("a", "<i4"), ("b", "S2")]),
+            "null": h5py.Empty("<f4"),
+            "null_word": h5py.Empty("S1"),
+            "a_reference": file.ref,
+        }
+        for name, value in values.items():
+            for kind in ("letters", "floats", "complexes", "integers", "compounds"):
+                file.copy(file[kind], f"{kind}_with_{name}")
+                file[f"{kind}_with_{name}"].attrs["_FillValue"] = value
