@@ -54,7 +54,7 @@ LAYERS = (
     {"epochs"},
     {"joined"},
     {"scan", "measure", "pacing", "child", "isolation", "plan", "chunking", "records", "planner", "scheduling"},
-    {"claims", "stores", "sharding"},
+    {"claims", "storeclaims", "stores", "sharding"},
     {"lease"},
     {"documents", "target", "units", "staging", "metadata", "render"},
     {"join", "growth"},

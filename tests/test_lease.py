@@ -22,8 +22,9 @@ from zarr.storage import FsspecStore, LocalStore, MemoryStore, ObjectStore, Wrap
 
 import h5z
 from h5z import lease
-from h5z.claims import Claims, FolderClaims, ObjectClaims, StoreClaims, UrlClaims
+from h5z.claims import Claims, FolderClaims
 from h5z.errors import LeaseLostError, TargetError, TargetHeldError
+from h5z.storeclaims import ObjectClaims, StoreClaims, UrlClaims
 from h5z.target import Target
 
 from .forks import PIECES, ForkServer
