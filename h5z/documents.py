@@ -124,7 +124,7 @@ def _joined_record(plan: Plan) -> dict[str, Json]:
 
 def array_document(array: ArrayPlan, zarr_format: int) -> dict[str, Json]:
     """An array's Zarr metadata, attributes included."""
-    kind, fill_json = _data_type(array.dtype if array.is_text else array.leaf().dtype, zarr_format)
+    kind, fill_json = data_type(array.dtype if array.is_text else array.leaf().dtype, zarr_format)
     fill = _fill_json(array, fill_json, zarr_format)
     if zarr_format == 2:
         return _v2(array, kind, fill)
@@ -166,7 +166,7 @@ def _v2(array: ArrayPlan, kind: Json, fill: Json) -> dict[str, Json]:
 
 
 @cache
-def _data_type(dtype: np.dtype[Any] | str, zarr_format: int) -> tuple[Json, Callable[[Any], Json]]:
+def data_type(dtype: np.dtype[Any] | str, zarr_format: int) -> tuple[Json, Callable[[Any], Json]]:
     """Zarr's data type as JSON, and what makes JSON of its fill values."""
     if not isinstance(dtype, str) and dtype.name in (_NUMBERS if zarr_format == 3 else _INTEGERS):
         return dtype.name if zarr_format == 3 else dtype.str, _number_json  # as zarr would, which takes long to import

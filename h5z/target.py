@@ -79,7 +79,7 @@ class Target:
         """The target as a user named it; without credentials."""
         return self.where if isinstance(self.where, str) else redact(str(self.where))
 
-    @property
+    @cached_property
     def path(self) -> Path | None:
         """The local folder, or None for what is not one."""
         if isinstance(self.where, str):
@@ -173,15 +173,15 @@ class Target:
         """Drafts of a run lie in a folder of its own, made once: who takes the target over takes that away."""
         if ".." in key.split("/") or key.startswith("/"):  # a plan that was not written by h5z
             raise TargetError(f"{self.name}: expected a place inside the target, found {key!r}")
-        drafts = folder / MARK / "drafts" / (self.lease.run if self.lease else "0")
-        write = partial(write_whole, folder / self.prefix / key, value, drafts, durable=self.durable == "always")
+        drafts = f"{folder}/{MARK}/drafts/{self.lease.run if self.lease else '0'}"
+        write = partial(write_whole, f"{folder}/{self.prefix}{key}", value, drafts, durable=self.durable == "always")
         try:
             persist(write, self.attempts, remote=False)
         except FileNotFoundError:
             if self.lease is not None:
                 self.check(now=True)
                 raise TargetError(f"{self.name}: was removed, in part or whole, while it was being written") from None
-            drafts.mkdir(parents=True, exist_ok=True)
+            os.makedirs(drafts, exist_ok=True)
             write()
 
     def listing(self, below: str = "") -> list[str]:
