@@ -450,11 +450,10 @@ def carry_out(
                 )
             if not finished:
                 _unchanged(made, source_options)
-        if not finished and not differences:
-            if verify:
-                place.mark_verified(verify, digests)
+        if verify and not finished and not differences:
+            place.mark_verified(verify, digests)
             describe(place)
-            differences = tuple(structure(made, place, finished=False)[0]) if verify and not made.grows else ()
+            differences = () if made.grows else tuple(structure(made, place, finished=False)[0])
         if differences:
             status = "differs"
         elif not finished:

@@ -8,8 +8,10 @@ import itertools
 import os
 import shutil
 import sys
+import threading
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -17,12 +19,13 @@ from typing import Any
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _WRITER, _DRAFTS = uuid.uuid4().hex, itertools.count()  # whose drafts have names that no other process gives
+_FLUSHES = 8  # at once: file systems write what waits together in one go, where one after the other each waits for the disk
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2  # renameat2(2)
 _RENAME_SWAP = 2  # renamex_np(2) of macOS
 
 
-def write_whole(path: Path, value: Any, drafts: Path, *, durable: bool = False) -> None:
+def write_whole(path: str, value: Any, drafts: str, *, durable: bool = False) -> None:
     """Write a file under a name of its own in `drafts`, then rename it to its place.
 
     Raises
@@ -42,14 +45,14 @@ def write_whole(path: Path, value: Any, drafts: Path, *, durable: bool = False) 
         try:
             os.replace(draft, path)
         except FileNotFoundError:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
             os.replace(draft, path)
     except OSError:
         with suppress(OSError):
             os.unlink(draft)
         raise
     if durable:
-        flush(path.parent)
+        flush(os.path.dirname(path))
 
 
 def _write_all(fd: int, value: Any) -> None:
@@ -59,7 +62,7 @@ def _write_all(fd: int, value: Any) -> None:
         done += os.write(fd, view[done:])
 
 
-def flush(path: Path) -> None:
+def flush(path: Path | str) -> None:
     """Have a file or a folder reach the disk; folders of which a file system knows no such thing are let be."""
     fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
     try:
@@ -73,13 +76,28 @@ def flush(path: Path) -> None:
 
 def flush_tree(folder: Path, *, leave_out: Iterable[str] = ()) -> None:
     """Have everything below a folder, and the folder, reach the disk; names right below it may be left out."""
-    left = set(leave_out)
+    paths, taking = _tree(folder, set(leave_out)), threading.Lock()
+
+    def flush_rest(_: int) -> None:
+        while True:
+            with taking:
+                path = next(paths, None)
+            if path is None:
+                return
+            flush(path)
+
+    with ThreadPoolExecutor(_FLUSHES) as pool:
+        list(pool.map(flush_rest, range(_FLUSHES)))
+
+
+def _tree(folder: Path, left_out: set[str]) -> Iterator[str]:
+    """A folder and all that is below it."""
     for parent, folders, files in os.walk(folder):
-        if Path(parent) == folder:
-            folders[:] = [name for name in folders if name not in left]
+        if os.fspath(folder) == parent:
+            folders[:] = [name for name in folders if name not in left_out]
         for name in files:
-            flush(Path(parent, name))
-        flush(Path(parent))
+            yield os.path.join(parent, name)
+        yield parent
 
 
 def remove(path: Path) -> None:

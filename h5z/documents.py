@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import Any, cast
 
 import numpy as np
-from zarr.dtype import VariableLengthBytes, VariableLengthUTF8, ZDType, parse_dtype
 
 from h5z.attributes import number
 from h5z.codecs import to_v2
@@ -22,6 +21,9 @@ from h5z.policy import RUNNING
 from h5z.records import clean
 
 Documents = dict[str, dict[str, Json]]
+
+_INTEGERS = frozenset({"bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))})
+_NUMBERS = _INTEGERS | {"float16", "float32", "float64", "complex64", "complex128"}
 
 
 def dump(document: dict[str, Json]) -> bytes:
@@ -122,10 +124,10 @@ def _joined_record(plan: Plan) -> dict[str, Json]:
 
 def array_document(array: ArrayPlan, zarr_format: int) -> dict[str, Json]:
     """An array's Zarr metadata, attributes included."""
-    dtype, kind = _zarr_dtype(array.dtype if array.is_text else array.leaf().dtype, zarr_format)
-    fill = _fill_json(array, dtype, zarr_format)
+    kind, fill_json = data_type(array.dtype if array.is_text else array.leaf().dtype, zarr_format)
+    fill = _fill_json(array, fill_json, zarr_format)
     if zarr_format == 2:
-        return _v2(array, cast(dict[str, Any], kind)["name"], fill)
+        return _v2(array, kind, fill)
     codecs: list[Any] = [_serializer(array), *array.codecs]
     if array.shards:
         index = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
@@ -164,15 +166,28 @@ def _v2(array: ArrayPlan, kind: Json, fill: Json) -> dict[str, Json]:
 
 
 @cache
-def _zarr_dtype(dtype: np.dtype[Any] | str, zarr_format: int) -> tuple[ZDType[Any, Any], Json]:
-    """Zarr's data type, and its JSON."""
+def data_type(dtype: np.dtype[Any] | str, zarr_format: int) -> tuple[Json, Callable[[Any], Json]]:
+    """Zarr's data type as JSON, and what makes JSON of its fill values."""
+    if not isinstance(dtype, str) and dtype.name in (_NUMBERS if zarr_format == 3 else _INTEGERS):
+        return dtype.name if zarr_format == 3 else dtype.str, _number_json  # as zarr would, which takes long to import
+    from zarr.dtype import VariableLengthBytes, VariableLengthUTF8, ZDType, parse_dtype
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # data types that zarr-python stores but the specification has not named yet
         if isinstance(dtype, str):
             found: ZDType[Any, Any] = VariableLengthUTF8() if dtype == "string" else VariableLengthBytes()
         else:
             found = parse_dtype(dtype, zarr_format=cast(Any, zarr_format))
-        return found, found.to_json(zarr_format=cast(Any, zarr_format))
+        kind = cast(Any, found.to_json(zarr_format=cast(Any, zarr_format)))
+    return (kind if zarr_format == 3 else kind["name"]), partial(found.to_json_scalar, zarr_format=cast(Any, zarr_format))
+
+
+def _number_json(value: Any) -> Json:
+    """A number; of a NaN its bits, as the specification provides."""
+    kind = np.asarray(value).dtype.kind
+    if kind == "c":
+        return [number(value.real), number(value.imag)]
+    return number(value) if kind == "f" else value.item()
 
 
 def _serializer(array: ArrayPlan) -> dict[str, Json]:
@@ -184,16 +199,13 @@ def _serializer(array: ArrayPlan) -> dict[str, Json]:
     return {"name": "bytes", "configuration": {"endian": "big" if dtype.byteorder == ">" else "little"}}
 
 
-def _fill_json(array: ArrayPlan, dtype: ZDType[Any, Any], zarr_format: int) -> Json:
+def _fill_json(array: ArrayPlan, to_json: Callable[[Any], Json], zarr_format: int) -> Json:
     fill = array.fill_scalar()
     if fill is None:
         if zarr_format == 2:
             return None
         fill = "" if array.dtype == "string" else b"" if array.dtype == "bytes" else np.zeros((), array.leaf().dtype)[()]
-    kind = np.asarray(fill).dtype.kind
-    if zarr_format == 3 and kind in "fc":  # a NaN keeps its bits, as the specification provides
-        return number(fill) if kind == "f" else [number(fill.real), number(fill.imag)]
-    return cast(Json, dtype.to_json_scalar(fill, zarr_format=cast(Any, zarr_format)))
+    return to_json(fill)
 
 
 def consolidated(plan: Plan, documents: Documents) -> Documents:

@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 import numcodecs
+import numpy as np
 from h5py import h5z
 from numcodecs import blosc
 
@@ -156,7 +157,7 @@ def _shuffle(stored: Any, _: int | None, options: Sequence[int]) -> Any:
     whole = len(data) // itemsize * itemsize if itemsize else 0
     if itemsize < 2 or whole == 0:
         return data
-    plain = numcodecs.Shuffle(itemsize).decode(data[:whole])
+    plain = numcodecs.Shuffle(itemsize).decode(data[:whole], np.empty(whole, np.uint8))  # it would fill it with zeros first
     return plain if whole == len(data) else bytes(plain) + bytes(data[whole:])
 
 

@@ -52,8 +52,12 @@ class Record:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as JSON's own types."""
-        found = ((name, getattr(self, name), default) for name, default in _defaults(type(self)))  # type: ignore[arg-type]
-        return {name: _plain(value) for name, value, default in found if value is not default and value != default}
+        out = {}
+        for name, default in _defaults(type(self)):  # type: ignore[arg-type]
+            value = getattr(self, name)
+            if value is not default and value != default:
+                out[name] = value if type(value) in _SCALARS else _plain(value)
+        return out
 
     def __init_subclass__(cls, **given: Any) -> None:
         """Show IPython what `print` shows; it looks for that beside a class's own `__repr__`, not above it."""

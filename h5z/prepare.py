@@ -10,8 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
-from zarr.abc.store import Store
-
 from h5z.commit import end_swap, swapping
 from h5z.disk import boot
 from h5z.errors import H5zError, PlanError, TargetError, TargetExistsError, one_line
@@ -48,7 +46,7 @@ def prepare(
         If something else is there and `overwrite` is not given, or is there and is no Zarr hierarchy.
     """
     _check_place(target, plan)
-    if isinstance(target.where, Store) and target.where.read_only:
+    if not isinstance(target.where, str) and target.where.read_only:
         raise TargetError(f"{target.name}: expected a store that can be written, found one that is read-only")
     target = replace(target, durable=plan.policy.durable, attempts=plan.policy.attempts)
     untidy = _untidy(target)

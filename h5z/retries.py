@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -42,6 +41,8 @@ def persist(call: Callable[[], T], attempts: int = ATTEMPTS, *, remote: bool = T
 
 async def persist_async(call: Callable[[], Awaitable[T]], attempts: int = ATTEMPTS) -> T:
     """As `persist`, of a function that returns an awaitable."""
+    import asyncio
+
     for pause in pauses(attempts):
         try:
             return await call()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
@@ -105,24 +106,34 @@ def on_workers(scheduler: Any, function: Callable[..., Any], *arguments: Any) ->
 
 
 def _here(jobs: Sequence[Job], scheduler: str, workers: int, advance: Progress) -> list[Any]:
-    """Run on one of dask's schedulers in this process; each task a partial, into which dask need not look."""
+    """Run in this process, in threads of its own, or on dask's processes; each task a partial, into which dask need not look."""
+    if scheduler == "processes":
+        return _in_processes(jobs, workers, advance)
+    if len(jobs) < 2 or workers < 2 or scheduler != "threads":
+        return [_finish(function(*arguments), nbytes, advance) for function, arguments, nbytes in jobs]
+    with ThreadPoolExecutor(workers) as pool:
+        futures = {pool.submit(function, *arguments): nbytes for function, arguments, nbytes in jobs}
+        try:
+            for future in as_completed(futures):
+                _finish(future.result(), futures[future], advance)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+        return [future.result() for future in futures]
+
+
+def _in_processes(jobs: Sequence[Job], workers: int, advance: Progress) -> list[Any]:
     from dask.base import get_scheduler
     from dask.callbacks import Callback
-    from dask.threaded import get
 
-    if len(jobs) < 2 and scheduler != "processes":
-        return [_finish(function(*arguments), nbytes, advance) for function, arguments, nbytes in jobs]
     sizes = {("h5z", i): nbytes for i, (_, _, nbytes) in enumerate(jobs)}
     tasks = {("h5z", i): (partial(function, *arguments),) for i, (function, arguments, _) in enumerate(jobs)}
 
     def ended(key: Any, *_: Any) -> None:
         advance(sizes.get(key, 0))
 
-    # By name, dask would first import distributed to look for a client.
-    execute = get if scheduler == "threads" else get_scheduler(scheduler=scheduler)
-    keywords = {} if scheduler in ("sync", "synchronous") else {"num_workers": max(1, workers)}
     with Callback(posttask=ended):
-        return list(execute(tasks, list(tasks), **keywords))
+        return list(get_scheduler(scheduler="processes")(tasks, list(tasks), num_workers=max(1, workers)))
 
 
 def _finish(result: Any, nbytes: int, advance: Progress) -> Any:

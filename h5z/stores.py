@@ -2,13 +2,105 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
 
 from zarr.abc.store import ByteRequest, Store
+from zarr.buffer import default_buffer_prototype
 from zarr.core.buffer import Buffer, BufferPrototype
-from zarr.storage import WrapperStore
+from zarr.core.sync import sync
+from zarr.storage import FsspecStore, LocalStore, MemoryStore, WrapperStore
 
 from h5z.retries import ATTEMPTS, persist_async
+
+T = TypeVar("T")
+
+_CONCURRENCY = 32
+
+
+def is_store(what: object) -> bool:
+    """Whether something is a zarr Store."""
+    return isinstance(what, Store)
+
+
+def folder_of(store: Store) -> Path | None:
+    """The local folder that a store is, or None."""
+    return store.root if type(store) is LocalStore else None  # a subclass may do otherwise
+
+
+def is_shared(store: Store) -> bool:
+    """Whether other processes reach the same store; what lies in this one's memory they do not."""
+    if isinstance(store, FsspecStore):
+        kinds = store.fs.protocol
+        return "memory" not in ((kinds,) if isinstance(kinds, str) else kinds)
+    inner = getattr(store, "store", store)  # of zarr's ObjectStore: obstore's
+    return not isinstance(store, MemoryStore) and type(inner).__name__ != "MemoryStore"
+
+
+def local_store(path: str) -> Store:
+    """The zarr Store of a folder."""
+    return LocalStore(path)
+
+
+class Objects:
+    """The objects of a zarr Store by key, many at once; not asynchronous."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def get(self, key: str) -> bytes | None:
+        """Read one object, None if it is not there."""
+        return sync(self._get(key))
+
+    async def _get(self, key: str) -> bytes | None:
+        found = await self._store.get(key, default_buffer_prototype())
+        return None if found is None else found.to_bytes()
+
+    def get_all(self, keys: Iterable[str]) -> dict[str, bytes | None]:
+        """Read many objects."""
+        wanted = list(keys)
+        return dict(zip(wanted, sync(_at_once(self._get, wanted)), strict=True))
+
+    def put(self, objects: Mapping[str, Any]) -> None:
+        """Write objects."""
+        make = default_buffer_prototype().buffer.from_bytes
+
+        async def one(key: str) -> None:
+            await self._store.set(key, make(bytes(objects[key])))
+
+        sync(_at_once(one, objects))
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete objects."""
+        sync(_at_once(self._store.delete, keys))
+
+    def listing(self, below: str) -> list[str]:
+        """Keys below a prefix."""
+
+        async def collect() -> list[str]:
+            return [key async for key in self._store.list_prefix(below)]
+
+        return sync(collect())
+
+    def names(self, place: str) -> set[str]:
+        """Names right at a place."""
+
+        async def collect() -> set[str]:
+            return {name.rstrip("/").rpartition("/")[2] async for name in self._store.list_dir(place)}
+
+        return sync(collect())
+
+
+async def _at_once(work: Callable[[str], Coroutine[Any, Any, T]], keys: Iterable[str]) -> list[T]:
+    gate = asyncio.Semaphore(_CONCURRENCY)
+
+    async def one(key: str) -> T:
+        async with gate:
+            return await work(key)
+
+    return await asyncio.gather(*map(one, keys))
 
 
 class PersistentStore(WrapperStore[Store]):

@@ -7,7 +7,6 @@ does not open. A target that is to be overwritten stays as it is while its succe
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,14 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from zarr.abc.store import Store
-from zarr.buffer import default_buffer_prototype
-from zarr.core.sync import sync
-from zarr.storage import FsspecStore, LocalStore, MemoryStore
-
-from h5z.claims import Claims, FolderClaims, store_claims
+from h5z.claims import Claims, FolderClaims
 from h5z.credentials import joined, redact, separate
 from h5z.digest import Digest
 from h5z.disk import clear_folder, remove, remove_empty, write_whole
@@ -32,11 +26,14 @@ from h5z.nodes import Json
 from h5z.plan import Plan
 from h5z.remote import open_url
 from h5z.retries import ATTEMPTS, persist
-from h5z.stores import PersistentStore
+
+if TYPE_CHECKING:
+    from zarr.abc.store import Store
+
+    from h5z.stores import Objects
 
 MARK = ".h5z"
 NEW = f"{MARK}/new/"
-_CONCURRENCY = 32
 _CLIENTS = ("obstore", "botocore", "aiohttp", "gcsfs", "azure")
 ROOT_DOCUMENTS = ("zarr.json", ".zgroup", ".zattrs", ".zmetadata", ".zarray")
 
@@ -67,9 +64,13 @@ class Target:
     @classmethod
     def of(cls, where: Any, storage_options: dict[str, Any] | None = None) -> Target:
         """A target from what a user gives: a path, a URL, or a zarr Store."""
-        if isinstance(where, Target | Store):
-            return where if isinstance(where, Target) else cls(where)
+        if isinstance(where, Target):
+            return where
         if not isinstance(where, str | os.PathLike):
+            from h5z.stores import is_store
+
+            if is_store(where):
+                return cls(where)
             raise PlanError(f"target: expected a path, a URL or a zarr Store, found {where!r}")
         return cls(*separate(os.fspath(where).removeprefix("file://"), storage_options))
 
@@ -78,30 +79,32 @@ class Target:
         """The target as a user named it; without credentials."""
         return self.where if isinstance(self.where, str) else redact(str(self.where))
 
-    @property
+    @cached_property
     def path(self) -> Path | None:
         """The local folder, or None for what is not one."""
-        if type(self.where) is LocalStore:  # a subclass may do otherwise
-            return self.where.root
-        return Path(self.where) if isinstance(self.where, str) and "://" not in self.where else None
+        if isinstance(self.where, str):
+            return None if "://" in self.where else Path(self.where)
+        from h5z.stores import folder_of
+
+        return folder_of(self.where)
 
     @property
     def shared(self) -> bool:
         """Whether other processes reach the same target; what lies in this one's memory they do not."""
         if isinstance(self.where, str):
             return not self.where.startswith("memory://")
-        if isinstance(self.where, FsspecStore):
-            kinds = self.where.fs.protocol
-            return "memory" not in ((kinds,) if isinstance(kinds, str) else kinds)
-        inner = getattr(self.where, "store", self.where)  # of zarr's ObjectStore: obstore's
-        return not isinstance(self.where, MemoryStore) and type(inner).__name__ != "MemoryStore"
+        from h5z.stores import is_shared
+
+        return is_shared(self.where)
 
     @cached_property
     def _opened(self) -> Store:
-        if isinstance(self.where, Store):
+        if not isinstance(self.where, str):
             return self.where
         if "://" not in self.where:
-            return LocalStore(self.where)
+            from h5z.stores import local_store
+
+            return local_store(self.where)
         with reaching(self.name):
             return open_url(*joined(self.where, self.storage_options))
 
@@ -112,7 +115,18 @@ class Target:
     @cached_property
     def store(self) -> Store:
         """The open store; one that is no folder tries again what fails in a way that may pass."""
-        return self._opened if self.path is not None else PersistentStore(self._opened, self.attempts)
+        if self.path is not None:
+            return self._opened
+        from h5z.stores import PersistentStore
+
+        return PersistentStore(self._opened, self.attempts)
+
+    @cached_property
+    def _objects(self) -> Objects:
+        """What is in the store, where that is no folder."""
+        from h5z.stores import Objects
+
+        return Objects(self.store)
 
     def __getstate__(self) -> dict[str, Any]:
         """The fields alone: the store is opened anew where it arrives."""
@@ -127,26 +141,16 @@ class Target:
                     return persist((folder / self.prefix / key).read_bytes, self.attempts, remote=False)
                 except (FileNotFoundError, NotADirectoryError):
                     return None
-            found = sync(self.store.get(self.prefix + key, default_buffer_prototype()))
-            return None if found is None else found.to_bytes()
+            return self._objects.get(self.prefix + key)
 
     def get_all(self, keys: Iterable[str]) -> dict[str, bytes | None]:
         """Read many objects, many at once where that is faster."""
         if self.path is not None:
             return {key: self.get(key) for key in keys}
-
-        async def read() -> dict[str, bytes | None]:
-            gate = asyncio.Semaphore(_CONCURRENCY)
-
-            async def one(key: str) -> tuple[str, bytes | None]:
-                async with gate:
-                    found = await self.store.get(self.prefix + key, default_buffer_prototype())
-                    return key, None if found is None else found.to_bytes()
-
-            return dict(await asyncio.gather(*map(one, keys)))
-
         with reaching(self.name):
-            return sync(read())
+            wanted = list(keys)
+            found = self._objects.get_all(self.prefix + key for key in wanted)
+            return {key: found[self.prefix + key] for key in wanted}
 
     def put(self, objects: Mapping[str, Any]) -> None:
         """Write objects (bytes by key), each whole and atomically.
@@ -163,36 +167,22 @@ class Target:
                 for key, value in objects.items():
                     self._put_file(folder, key, value)
             else:
-                self._put_remote(objects)
+                self._objects.put({self.prefix + key: value for key, value in objects.items()})
 
     def _put_file(self, folder: Path, key: str, value: Any) -> None:
         """Drafts of a run lie in a folder of its own, made once: who takes the target over takes that away."""
         if ".." in key.split("/") or key.startswith("/"):  # a plan that was not written by h5z
             raise TargetError(f"{self.name}: expected a place inside the target, found {key!r}")
-        drafts = folder / MARK / "drafts" / (self.lease.run if self.lease else "0")
-        write = partial(write_whole, folder / self.prefix / key, value, drafts, durable=self.durable == "always")
+        drafts = f"{folder}/{MARK}/drafts/{self.lease.run if self.lease else '0'}"
+        write = partial(write_whole, f"{folder}/{self.prefix}{key}", value, drafts, durable=self.durable == "always")
         try:
             persist(write, self.attempts, remote=False)
         except FileNotFoundError:
             if self.lease is not None:
                 self.check(now=True)
                 raise TargetError(f"{self.name}: was removed, in part or whole, while it was being written") from None
-            drafts.mkdir(parents=True, exist_ok=True)
+            os.makedirs(drafts, exist_ok=True)
             write()
-
-    def _put_remote(self, objects: Mapping[str, Any]) -> None:
-        make = default_buffer_prototype().buffer.from_bytes
-
-        async def write() -> None:
-            gate = asyncio.Semaphore(_CONCURRENCY)
-
-            async def one(key: str, value: Any) -> None:
-                async with gate:
-                    await self.store.set(self.prefix + key, make(bytes(value)))
-
-            await asyncio.gather(*(one(key, value) for key, value in objects.items()))
-
-        sync(write())
 
     def listing(self, below: str = "") -> list[str]:
         """Keys below a prefix, relative to the target."""
@@ -201,27 +191,18 @@ class Target:
             if folder is not None:
                 root = folder / self.prefix
                 return [str(path.relative_to(root)) for path in (root / below).rglob("*") if path.is_file()]
-
-            async def collect() -> list[str]:
-                return [key async for key in self.store.list_prefix(self.prefix + below)]
-
-            return [key[len(self.prefix) :] for key in sync(collect())]
+            return [key[len(self.prefix) :] for key in self._objects.listing(self.prefix + below)]
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects."""
-
-        async def remove() -> None:
-            gate = asyncio.Semaphore(_CONCURRENCY)
-
-            async def one(key: str) -> None:
-                async with gate:
-                    await self.store.delete(self.prefix + key)
-
-            await asyncio.gather(*map(one, keys))
-
         self.check()
         with reaching(self.name):
-            sync(remove())
+            folder = self.path
+            if folder is None:
+                self._objects.delete(self.prefix + key for key in keys)
+            else:
+                for key in keys:
+                    persist(partial(remove, folder / self.prefix / key), self.attempts, remote=False)
 
     def clear(self, below: str = "") -> None:
         """Delete everything below a prefix, folders included where there are any; but not leases, nor the run's own drafts."""
@@ -248,13 +229,9 @@ class Target:
                     return set(os.listdir(folder / self.prefix))
                 except FileNotFoundError:
                     return set()
-
-            async def collect() -> set[str]:
-                return {name.rstrip("/").rpartition("/")[2] async for name in self.store.list_dir(self.prefix.rstrip("/"))}
-
-            if isinstance(self._opened, FsspecStore):
+            if hasattr(self._opened, "fs"):
                 self._opened.fs.invalidate_cache()  # others write here too
-            return sync(collect())
+            return self._objects.names(self.prefix.rstrip("/"))
 
     def exists(self) -> bool:
         """Whether there is anything at the target's place; under the mark, what counts is a plan: a kill may leave the rest."""
@@ -317,6 +294,8 @@ class Target:
         folder = self.path
         if folder is not None:
             return FolderClaims(partial(seat, folder))
+        from h5z.storeclaims import store_claims
+
         return store_claims(self._opened, f"{MARK}/lease/", self.attempts)
 
     def hold(self, *, shared: bool = False, adopt: bool = False, patient: bool = False) -> Target:

@@ -7,14 +7,10 @@ import threading
 import warnings
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
-import zarr
 from isal import isal_zlib
-from zarr.abc.buffer import Buffer
-from zarr.buffer import default_buffer_prototype
-from zarr.storage import MemoryStore, StorePath
 
 from h5z.codecs import encoder
 from h5z.digest import Digest, digest
@@ -23,6 +19,11 @@ from h5z.grid import ChunkGrid, Region
 from h5z.plan import ArrayPlan
 from h5z.sharding import shard
 from h5z.target import Target, reaching
+
+if TYPE_CHECKING:
+    import zarr
+    from zarr.abc.buffer import Buffer
+    from zarr.storage import StorePath
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,8 @@ _settings = threading.Lock()  # zarr's configuration and Python's warnings belon
 
 def array_of(place: StorePath, document: dict[str, Any], zarr_format: int) -> zarr.Array[Any]:
     """Zarr's own array, made of its metadata document without reading the store."""
+    import zarr
+
     known = {key: value for key, value in document.items() if zarr_format == 3 or key != "node_type"}
     with _settings, zarr.config.set({"array.write_empty_chunks": True}), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -78,12 +81,16 @@ class UnitReader:
 
     def __init__(self, target: Target, path: str, document: dict[str, Any], zarr_format: int) -> None:
         self.target, self.place = target, path.strip("/")
+        from zarr.storage import MemoryStore, StorePath
+
         self.held: dict[str, Buffer] = {}
         self.array = array_of(StorePath(MemoryStore(self.held), ""), document, zarr_format)
         self.grid = ChunkGrid(self.array.shape, self.array.shards or self.array.chunks)
 
     def read(self, index: tuple[int, ...]) -> tuple[Any, Stored]:
         """A unit's values, cut at the array's end, and what is stored of it."""
+        from zarr.buffer import default_buffer_prototype
+
         key, region = self.array.metadata.encode_chunk_key(index), self.grid.region(index)
         data = self.target.get(f"{self.place}/{key}")
         if data is not None:
@@ -114,6 +121,8 @@ class TargetArray:
     @cached_property
     def array(self) -> zarr.Array[Any]:
         """Zarr's own array, made of the planned metadata without reading the store."""
+        from zarr.storage import StorePath
+
         path = (self.target.prefix + self.plan.path.lstrip("/")).rstrip("/")
         return array_of(StorePath(self.target.store, path), array_document(self.plan, self.zarr_format), self.zarr_format)
 
@@ -197,6 +206,8 @@ class TargetArray:
 
     def _encoded_by_zarr(self, values: Any) -> Any:
         """A unit's object, as zarr writes it into memory: of codecs that only zarr knows."""
+        from zarr.storage import MemoryStore
+
         alone = replace(self, target=Target(MemoryStore()))
         region = tuple(slice(0, n) for n in values.shape)
         alone.array[region or ...] = values

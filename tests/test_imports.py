@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+import h5py
+import numpy as np
 
 import h5z
 from h5z import events, vault
@@ -54,7 +58,7 @@ LAYERS = (
     {"epochs"},
     {"joined"},
     {"scan", "measure", "pacing", "child", "isolation", "plan", "chunking", "records", "planner", "scheduling"},
-    {"claims", "stores", "sharding"},
+    {"claims", "storeclaims", "stores", "sharding"},
     {"lease"},
     {"documents", "target", "units", "staging", "metadata", "render"},
     {"join", "growth"},
@@ -163,6 +167,18 @@ def test_flows_import_public_names_only() -> None:
 def test_importing_h5z_loads_nothing_slow() -> None:
     code = f"import sys, h5z.cli; print([name for name in {SLOW!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_converting_to_a_folder_loads_neither_zarr_nor_dask(tmp_path: Path) -> None:
+    """Their import takes longer than to copy a file of 100 MB."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("x", data=np.arange(12, dtype=">i2").reshape(3, 4), chunks=(2, 4), compression="gzip", fillvalue=-1)
+        file.create_dataset("y", data=np.float32(1.5))
+    convert = "h5z.convert('a.h5', 'a.zarr'); h5z.convert('a.h5', 'b.zarr', chunks=(3, 3), unmatched='report')"
+    code = f"import sys, h5z; {convert}; print([name for name in ('zarr', 'dask', 'asyncio') if name in sys.modules])"
+    command, place = [sys.executable, "-P", "-c", code], {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path, env=place)
     assert done.stdout.strip() == "[]"
 
 

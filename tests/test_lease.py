@@ -22,8 +22,9 @@ from zarr.storage import FsspecStore, LocalStore, MemoryStore, ObjectStore, Wrap
 
 import h5z
 from h5z import lease
-from h5z.claims import Claims, FolderClaims, ObjectClaims, StoreClaims, UrlClaims
+from h5z.claims import Claims, FolderClaims
 from h5z.errors import LeaseLostError, TargetError, TargetHeldError
+from h5z.storeclaims import ObjectClaims, StoreClaims, UrlClaims
 from h5z.target import Target
 
 from .forks import PIECES, ForkServer
@@ -163,7 +164,9 @@ def test_two_runs_at_once(source: Path, place: Place, forks: ForkServer, tmp_pat
 def test_a_second_command_is_refused(source: Path, forks: ForkServer, tmp_path: Path, cli: Run) -> None:
     """With status 4 and the holder's name; whatever it was to do there."""
     place = Place(str(tmp_path / "out.zarr"), lambda: listing(tmp_path / "out.zarr"))
-    pid = forks.start("convert", tmp_path / "out.txt", source=str(source), target=place.where, **{**SLOW, "pause": 2})
+    pid = forks.start(
+        "convert", tmp_path / "out.txt", source=str(source), target=place.where, **{**SLOW, "pause": 300, "free": 3}
+    )
     until(lambda: begun(place))
     for options in ([], ["--overwrite"], ["--chunks", "70", "--overwrite"], ["--chunks", "70"]):
         done = cli("convert", source, place.where, *options)

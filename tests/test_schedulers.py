@@ -22,6 +22,7 @@ from zarr.storage import FsspecStore, MemoryStore, ObjectStore
 
 import h5z
 from h5z.errors import PlanError, SourceError
+from h5z.scheduling import run
 from h5z.target import Target
 
 from .test_bad_input import listing
@@ -114,6 +115,22 @@ def test_schedulers_of_this_machine(
 ) -> None:
     assert h5z.convert(source, tmp_path / "out.zarr", scheduler=scheduler, **POLICY).status == "converted"
     assert listing(tmp_path / "out.zarr") == expected
+
+
+def test_threads_begin_nothing_after_an_error() -> None:
+    begun: list[int] = []
+
+    def work(number: int) -> None:
+        begun.append(number)
+        if number == 3:
+            raise ValueError("the third")
+        time.sleep(0.005)
+
+    jobs = ((work, (number,), 1) for number in range(5000))
+    with pytest.raises(ValueError, match="the third"):
+        run(jobs, "threads", 2, lambda nbytes: None)
+    assert len(begun) < 5000
+    assert [run([(abs, (-i,), 1) for i in range(9)], "threads", n, lambda nbytes: None) for n in (1, 2)] == [[*range(9)]] * 2
 
 
 def test_processes_are_spawned() -> None:

@@ -1,4 +1,4 @@
-"""``python -m tests.benchmarks``: run the cases, print tables, write JSON and a plot."""
+"""``python -m tests.benchmarks``: run the cases, print tables, write JSON and a plot; then the scale of plans, and budgets."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory, gettempdir
 
 from rich.console import Console
 
+from . import budgets, scale
 from .cases import CASES, Case
 from .contenders import CONTENDERS
 from .plot import write_svg
@@ -43,7 +44,7 @@ def _names(known: Sequence[str], words: str) -> list[str]:
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     names = [case.name for case in CASES]
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("--cases", type=lambda words: _names(names, words), default=names, help="NAME,... (all)")
+    parser.add_argument("--cases", type=lambda words: _names(names, words), help="NAME,... (all, scale and budgets too)")
     parser.add_argument("--only", type=lambda words: _names([*CONTENDERS], words), default=(), help="contenders (all)")
     parser.add_argument("--rounds", type=int, default=5, help="runs of each contender (5)")
     parser.add_argument("--size", type=parse_nbytes, default="256MiB", help="of the input (256MiB)")
@@ -59,13 +60,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     ran_on, outcomes = machine(), []
     options.out.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="h5z-benchmarks-") as folder:
-        for case in _chosen(options.cases, options.size):
+        for case in _chosen(options.cases or [case.name for case in CASES], options.size):
             with console.status(case.name) as status:
                 outcome = run_case(case, Path(folder), rounds=options.rounds, only=options.only, say=status.update)
             outcomes.append(outcome)
             console.print(table(outcome), "")
             write_json(options.out / "benchmarks.json", outcomes, ran_on=ran_on, rounds=options.rounds)
             write_svg(options.out / "benchmarks.svg", outcomes)
+    if not options.cases:
+        console.print(scale.table(), "", budgets.table(), "")
     console.print(f"{ran_on['cores']} cores, load {ran_on['load'][0]:.1f} at the start")
     console.print(f"{options.out / 'benchmarks.json'}, {options.out / 'benchmarks.svg'}", soft_wrap=True)
     return int(any(result.error and not result.skipped for outcome in outcomes for result in outcome.results))

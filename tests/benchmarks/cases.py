@@ -130,14 +130,14 @@ CASES = (
         "many_small",
         "one file of 5,000 small datasets with attributes",
         "small",
-        contenders=("h5z", "small_loop", "start"),
+        contenders=("h5z", "small_loop", "bare", "start"),
         baseline="small_loop",
     ),
     Case(
         "thousand_files",
         "1,000 files of 10 small datasets with attributes",
         "files",
-        contenders=("h5z", "small_loop", "start"),
+        contenders=("h5z", "small_loop", "bare", "start"),
         baseline="small_loop",
     ),
     Case(

@@ -203,6 +203,30 @@ def run_start(case: Case, source: Path, target: Path) -> None:
     import zarr  # noqa: F401
 
 
+def run_bare(case: Case, source: Path, target: Path) -> None:
+    """What no Python can leave out of a small dataset: its values, its attributes, two files, each written whole."""
+    import h5py
+    from numcodecs import Blosc
+
+    target.mkdir()
+    codec, draft = Blosc(cname="zstd", clevel=1, shuffle=Blosc.SHUFFLE), target / "draft"
+
+    def put(path: Path, data: bytes) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_bytes(data)
+        draft.rename(path)
+
+    def visit(root: Path, name: str, node: h5py.Dataset | h5py.Group) -> None:
+        if isinstance(node, h5py.Dataset):
+            attributes = {key: getattr(value, "tolist", lambda v=value: v)() for key, value in node.attrs.items()}
+            put(root / name / "c" / "0" / "0", codec.encode(node[...]))
+            put(root / name / "zarr.json", json.dumps({"shape": node.shape, "attributes": attributes}).encode())
+
+    for path in [source] if source.is_file() else sorted(source.iterdir()):
+        with h5py.File(path) as file:
+            file.visititems(partial(visit, target / path.stem))
+
+
 def gdal_command(case: Case, source: Path, target: Path) -> list[str]:
     """GDAL's ``gdalmdimtranslate``."""
     options = {"COMPRESS": "BLOSC", "BLOSC_CNAME": "zstd", "BLOSC_CLEVEL": "1", "BLOSC_SHUFFLE": "BYTE"}
@@ -223,6 +247,7 @@ CONTENDERS = {
     "xarray": Contender("xarray → to_zarr", run_xarray, needs=("h5netcdf",)),
     "loop": Contender("h5py → zarr loop", run_loop),
     "small_loop": Contender("h5py → zarr loop", run_small_loop),
+    "bare": Contender("bare loop: its floor in Python", run_bare, output="nothing"),
     "rows": Contender("h5py → dicts → xarray", run_rows),
     "gdal": Contender("gdalmdimtranslate", command=gdal_command, needs=("gdalmdimtranslate",)),
     "floor": Contender("codec floor, CPU ÷ cores", run_floor, needs=("isal",), output="nothing"),

@@ -17,7 +17,7 @@ from .run import Outcome, Result
 
 MIB = 2**20
 PACKAGES = ("h5z", "zarr", "h5py", "numcodecs", "dask", "xarray", "h5netcdf", "isal", "zarrs", "numpy")
-COLUMNS = ("wall s", "min–max", "CPU s", "peak MiB", "wall ÷ base", "wall ÷ h5z", "peak ÷ base", "out MB", "objects")
+COLUMNS = ("wall s", "min–max", "CPU s", "peak MiB", "wall ÷ base", "wall ÷ h5z", "CPU ÷ h5z", "peak ÷ base", "out MB", "objects")
 
 
 def table(outcome: Outcome) -> Table:
@@ -46,6 +46,7 @@ def _cells(outcome: Outcome, result: Result) -> list[str]:
         _number((result.median("peak_nbytes") or 0) / MIB or None, digits=0),
         _number(outcome.ratio(result, "wall", base)),
         _number(outcome.ratio(result, "wall", "h5z")),
+        _number(outcome.ratio(result, "cpu", "h5z")),
         _number(outcome.ratio(result, "peak_nbytes", base)),
         _number(result.nbytes / 1e6, digits=1) if result.objects else "",
         f"{result.objects:,}" if result.objects else "",
@@ -64,6 +65,9 @@ def _caption(outcome: Outcome) -> str:
     if start and outcome.case.datasets > 1:
         each = (f"{name} {1000 * seconds / outcome.case.datasets:.2f} ms" for name, seconds in spent.items())
         lines.append(f"a dataset, net of start-up: {', '.join(each)}")
+        cpu = {r.name: (r.median("cpu") or 0.0) - (start.median("cpu") or 0.0) for r in outcome.results if r.name in spent}
+        each = (f"{name} {1000 * seconds / outcome.case.datasets:.2f} ms" for name, seconds in cpu.items())
+        lines.append(f"CPU of a dataset, net of start-up: {', '.join(each)}")
     floor = outcome.result("floor")
     if start and floor and (least := floor.median("wall")):
         over = (f"{name} {seconds / least:.2f}" for name, seconds in spent.items())
