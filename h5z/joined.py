@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -49,7 +50,7 @@ class JoinedArray:
 
     def read(self, region: Region) -> Any:
         """Read a region, of as many files as it takes."""
-        parts = ((piece, self._part(piece, region)) for piece in self.pieces)
+        parts = ((piece, self._part(piece, region)) for piece in self.narrowed(region).pieces)
         found = [(piece, part) for piece, part in parts if all(s.start < s.stop for s in part)]
         if len(found) == 1:
             return found[0][0].read(self._own(*found[0]))
@@ -71,7 +72,9 @@ class JoinedArray:
     def narrowed(self, region: Region) -> JoinedArray:
         """The same with those pieces alone that a region touches: what travels with a task."""
         span = region[self.axis]
-        return replace(self, pieces=tuple(p for p in self.pieces if p.start < span.stop and span.start < p.stop))
+        first = bisect_right(self.pieces, span.start, key=lambda piece: piece.stop)
+        last = bisect_left(self.pieces, span.stop, key=lambda piece: piece.start)
+        return replace(self, pieces=self.pieces[first:last])
 
     def _part(self, piece: Piece, region: Region) -> Region:
         whole = tuple(slice(piece.start, piece.stop) if a == self.axis else slice(0, n) for a, n in enumerate(self.shape))

@@ -321,3 +321,12 @@ def test_the_command(write: Write, tmp_path: Path, cli: Run) -> None:
     done = cli("combine", *files, "--to", target, "--dim", "time", "--verify", "full")
     assert done.returncode == 0, done.stderr
     judge(files, target)
+
+
+def test_what_was_joined_goes_back_into_one_file(write: Write, tmp_path: Path) -> None:
+    files, target = [write(0), write(5)], tmp_path / "t.zarr"
+    h5z.combine(files[:1], target, dim="time")
+    h5z.combine(files, target, dim="time")
+    assert h5z.restore(target, tmp_path / "back.nc", verify="full").ok
+    with xr.open_mfdataset(files) as expected, xr.open_dataset(tmp_path / "back.nc") as found:
+        xr.testing.assert_equal(expected, found)
