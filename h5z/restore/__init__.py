@@ -198,6 +198,11 @@ class _Restoration:
             raise TargetError(f"{self.place}: cannot be written ({one_line(error)})") from None
         self.problems += [*hierarchy.problems, *written]
         self.unfiltered = {*mover.unencoded, *(move.node.path for move in self.moves if move.skipped)}
+        for node in tree.arrays:
+            for number, name, *_ in node.filters:
+                if number in hierarchy.in_use:
+                    reason = "may have computed its options anew: another open dataset of this process uses it"
+                    self.notes.append(f"{node.path}: its filter {number} ({name}) {reason}")
         for path, count in mover.unencoded.items():
             self.notes.append(f"{path}: {count} chunks are stored unfiltered: its filters would change their values again")
         for move in self.moves:

@@ -54,6 +54,7 @@ class Hierarchy:
         self.file, self.tree = file, tree
         self.problems: list[Problem] = []
         self.made: set[str] = set()
+        self.in_use: set[int] = set()  # filters that another open dataset uses, which may compute their options anew
         self.names: dict[str, list[str]] = {}
         self._types: dict[str, Any] = {}
         self._waiting: list[tuple[GroupNode, str]] = []
@@ -67,7 +68,8 @@ class Hierarchy:
     def create(self) -> None:
         """Create every object and link, as a scan meets them, so that each hard link's object is there before it."""
         filters = {f[0]: f[1] for node in self.tree.arrays for f in node.filters if f[0] not in BUILTIN_OPTIONS}
-        with stand_ins(filters) if filters else _nothing():
+        with stand_ins(filters) if filters else _nothing() as standing:
+            self.in_use = set(filters) - standing
             for path, node in self.tree.nodes.items():
                 if isinstance(node, TypeNode):
                     with self._naming(path):
@@ -212,5 +214,5 @@ def _link_creation(name: str) -> Any:
 
 
 @contextmanager
-def _nothing() -> Iterator[None]:
-    yield
+def _nothing() -> Iterator[frozenset[int]]:
+    yield frozenset()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
@@ -52,6 +53,9 @@ def stand_ins(filters: Mapping[int, str]) -> Iterator[frozenset[int]]:
     with h5t.phil:
         replaced = [number for number in filters if h5z.filter_avail(number)]
         kept = [number for number in replaced if not _unregistered(number)]
+        if kept:
+            gc.collect()  # datasets that nobody has any more, but that are not closed yet
+            kept = [number for number in kept if not _unregistered(number)]
         made = {number: name for number, name in filters.items() if number not in kept}
         for number, name in made.items():
             raw = name.encode("utf-8", "surrogateescape")
