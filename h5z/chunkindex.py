@@ -12,10 +12,12 @@ from h5py import h5s
 
 from h5z.grid import ChunkGrid
 from h5z.libhdf5 import EXTENSIBLE_ARRAY, chunk_index
+from h5z.limits import MOST_CHUNKS, at_most
 
 
 def chunk_states(did: Any, grid: ChunkGrid) -> Any:
     """Per chunk of an open dataset in C order: -1 where it is not allocated, else the filters that it skipped, a bit each."""
+    at_most(MOST_CHUNKS, grid.size, "chunks")
     count = did.get_num_chunks()
     if count == grid.size and not did.get_create_plist().get_nfilters():
         return np.zeros(grid.size, np.int64)

@@ -19,6 +19,7 @@ LARGEST_USER_BLOCK_NBYTES = 64 << 20
 LARGEST_ELEMENT_NBYTES = 64 << 20
 LARGEST_ARRAY_NBYTES = 1 << 55
 MOST_CHUNKS = 1 << 30  # of one dataset, stored or not
+MOST_SHARING = 16  # variable-length bytes of a dataset, for each byte of its file: elements do not share what the heap holds
 MOST_TASKS = 10_000_000
 LONGEST_KEY_NBYTES = 1024  # of object stores
 LONGEST_PATH_NBYTES = 4096

@@ -18,6 +18,7 @@ from h5py import h5d, h5i
 from h5z.direct import DirectReader, Fetch, direct_reader
 from h5z.dtypes import class_of, is_string
 from h5z.grid import Region, region_shape
+from h5z.limits import MOST_SHARING, at_most
 from h5z.nodes import ArrayNode, Datatype
 from h5z.payload import Run
 
@@ -41,6 +42,11 @@ def pieces(node: ArrayNode, did: Any, fetch: Fetch | None, runs: Sequence[Run], 
         What the pieces before turned out to hold; the caller appends to it.
     by_row : bool
         Whether rows (indices of the first axis) must stay whole.
+
+    Raises
+    ------
+    UnsupportedError
+        If the lengths add up to far more than the file holds.
     """
     shape = cast(tuple[int, ...], node.shape)
     if not shape:
@@ -52,10 +58,13 @@ def pieces(node: ArrayNode, did: Any, fetch: Fetch | None, runs: Sequence[Run], 
     line = math.prod(shape[axis + 1 :])
     most = max(1, PIECE_ELEMENTS // line)
     lengths = _Lengths.of(node, did, fetch)
+    most_nbytes, nbytes = MOST_SHARING * int(h5i.get_file_id(did).get_filesize()), 0
     for index in np.ndindex(*shape[:axis]):
         for start in range(0, shape[axis], most):
             stop = min(start + most, shape[axis])
             weights = lengths.of_lines(_region(index, start, stop, shape), axis) if lengths else None
+            nbytes += 0 if weights is None else int(weights.sum())
+            at_most(most_nbytes, nbytes, "bytes of variable length in a file of this size")
             while start < stop:
                 if weights is None:
                     end = start + max(1, _elements(runs) // line)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,10 @@ import pytest
 import h5z
 from h5z.errors import H5zError
 
+from .forks import ForkServer
 from .oddities import ODDITIES
 from .running import Convert, Converted, Run
+from .s3server import Server, running
 
 collect_ignore = ["hostile/fuzzing.py"]  # which is imported from beside it, not collected
 
@@ -56,6 +58,20 @@ def converted(oddity: Callable[[str], Path], tmp_path_factory: pytest.TempPathFa
         return found
 
     return get
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[ForkServer]:
+    """Starts processes that have everything imported already."""
+    with ForkServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[Server]:
+    """A server that speaks S3, with a bucket; each test has its own names in it, and leaves it without faults."""
+    with running() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -70,7 +70,29 @@ class ForkServer:
         return status, output.read_text()
 
 
-def convert(span: float = 60.0, pause: float = 0.0, free: int = 0, told: str | None = None, **arguments: Any) -> str:
+def log_tasks(log: str | None) -> None:
+    """Have each task that this process begins from now on write its number on a line of a file."""
+    if log is None:
+        return
+    module = importlib.import_module("h5z.convert")
+    begin = module.run_task
+
+    def run_task(target: Any, number: int, work: Any) -> Any:
+        with open(log, "a") as file:
+            file.write(f"{number}\n")
+        return begin(target, number, work)
+
+    vars(module)["run_task"] = run_task
+
+
+def convert(
+    span: float = 60.0,
+    pause: float = 0.0,
+    free: int = 0,
+    told: str | None = None,
+    log: str | None = None,
+    **arguments: Any,
+) -> str:
     """h5z.convert; `told` names a file that gets a line of (bytes done, bytes in all) at each step, after a pause.
 
     The first steps may be free of pauses.
@@ -79,6 +101,7 @@ def convert(span: float = 60.0, pause: float = 0.0, free: int = 0, told: str | N
     from h5z import lease
 
     lease.SPAN = span
+    log_tasks(log)
 
     steps = itertools.count()
 
@@ -92,10 +115,13 @@ def convert(span: float = 60.0, pause: float = 0.0, free: int = 0, told: str | N
     return h5z.convert(progress=progress, **arguments).status
 
 
-def graph(source: str, target: str, storage_options: Any = None, finalize: bool = True, **policy: Any) -> str:
+def graph(
+    source: str, target: str, storage_options: Any = None, finalize: bool = True, log: str | None = None, **policy: Any
+) -> str:
     """h5z.graph, computed, and h5z.finalize."""
     import h5z
 
+    log_tasks(log)
     plan = h5z.plan(source, target, **policy)
     ran = h5z.graph(plan, storage_options=storage_options).compute(scheduler="threads", num_workers=2)
     if finalize:
@@ -118,11 +144,13 @@ def verify(**arguments: Any) -> str:
     return h5z.verify(**arguments).status
 
 
-def many(pairs: list[list[str]], **arguments: Any) -> str:
+def many(pairs: list[list[str]], log: str | None = None, **arguments: Any) -> str:
     """h5z.convert of many files, two at a time."""
     from concurrent.futures import ThreadPoolExecutor
 
     import h5z
+
+    log_tasks(log)
 
     def one(pair: list[str]) -> str:
         return h5z.convert(*pair, scheduler="sync", **arguments).status

@@ -15,6 +15,7 @@ import time
 import urllib.request
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -75,15 +76,20 @@ class Server:
         return int(served), int(failed)
 
     def filesystem(self) -> Any:
-        """A client."""
+        """A client, made once: that takes a second."""
+        return self._client
+
+    @cached_property
+    def _client(self) -> Any:
         import s3fs
 
         return s3fs.S3FileSystem(**self.options, use_listings_cache=False, skip_instance_cache=True)
 
     def objects(self, below: str) -> dict[str, bytes]:
         """All objects below a prefix, by their place there."""
-        found = self.filesystem()
-        return {key.removeprefix(f"{below}/"): found.cat_file(key) for key in found.find(below)}
+        keys = self.filesystem().find(below)
+        found = self.filesystem().cat(keys) if keys else {}
+        return {key.removeprefix(f"{below}/"): found[key] for key in keys}
 
 
 @contextmanager

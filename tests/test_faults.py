@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from h5z.errors import SourceChangedError, TargetError, TargetExistsError, Trans
 
 from .forks import HOME, PIECES, ForkServer
 from .running import Run
-from .s3server import SECRET, Server, running
+from .s3server import SECRET, Server
 from .test_bad_input import listing
 
 POLICY: dict[str, Any] = {"chunks": {"/x": [50], "/slices": [8, 4, 4]}, "memory": "16KiB", "workers": 2}
@@ -73,18 +74,6 @@ def expected(made: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
         patch.setattr(importlib.import_module("h5z.plan"), "BATCH_PIECES", PIECES)
         h5z.convert(made, target, verify="full", **POLICY)
     return {key: value for key, value in listing(target).items() if value is not None}
-
-
-@pytest.fixture(scope="module")
-def forks() -> Iterator[ForkServer]:
-    with ForkServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[Server]:
-    with running() as server:
-        yield server
 
 
 def until(true: Callable[[], bool], seconds: float = 60) -> None:
@@ -517,7 +506,7 @@ def test_a_plan_that_the_disk_has_lost(source: Path, tmp_path: Path, expected: d
 
 
 LOG = """
-import importlib, multiprocessing, sys, time
+import importlib, multiprocessing, os, sys, time
 import h5z.convert
 
 convert = sys.modules["h5z.convert"]
@@ -527,7 +516,10 @@ if multiprocessing.parent_process() is not None and not hasattr(convert, "unlogg
     def run_task(target, number, work):
         with open({log!r}, "a") as file:
             file.write(f"began {{number}}\\n")
-        time.sleep(0.02)
+        with open({log!r}) as file:
+            wait = file.read().count("ended") >= {free}
+        while wait and os.path.exists({held!r}):
+            time.sleep(0.01)
         record = convert.unlogged(target, number, work)
         with open({log!r}, "a") as file:
             file.write(f"ended {{number}}\\n")
@@ -535,6 +527,9 @@ if multiprocessing.parent_process() is not None and not hasattr(convert, "unlogg
 
     convert.run_task = run_task
 """
+
+
+FREE = 2  # tasks that end before others wait in their workers' hands, while a file says so
 
 
 def logged(log: Path) -> tuple[list[int], list[int]]:
@@ -545,59 +540,78 @@ def logged(log: Path) -> tuple[list[int], list[int]]:
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Any]:
-    """Two workers, which log the tasks that they run; their pids come with the client."""
+    """Two workers, which log the tasks that they run, and stop in the midst of one while there is a file "held"."""
     from distributed import Client, LocalCluster
 
-    preload = tmp_path / "preload.py"
-    preload.write_text(LOG.format(log=str(tmp_path / "log")))
+    preload, held = tmp_path / "preload.py", tmp_path / "held"
+    preload.write_text(LOG.format(log=str(tmp_path / "log"), held=str(held), free=FREE))
     options: dict[str, Any] = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": ":0"}
     with (
         LocalCluster(silence_logs=logging.CRITICAL, preload=str(preload), **options) as made,
         Client(made, set_as_default=False) as client,
     ):
+        held.touch()
         yield client
+        held.unlink(missing_ok=True)
+
+
+def kill_workers(pids: list[int], folder: Path) -> set[int]:
+    """Kill processes once both workers have a task in hand and others have ended; which tasks were in hand."""
+
+    def in_hand() -> set[int]:
+        began, ended = logged(folder / "log")
+        return set(began) - set(ended)
+
+    until(lambda: len(in_hand()) == 2 and len(logged(folder / "log")[1]) >= FREE, 300)
+    found = in_hand()
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    (folder / "held").unlink()
+    return found
 
 
 @pytest.mark.cluster
 def test_a_killed_worker_reruns_only_what_it_had_in_hand(
     source: Path, tmp_path: Path, cluster: Any, expected: dict[str, bytes]
 ) -> None:
+    """What it had ended, and had not told yet, is found in the target."""
     target, pids = tmp_path / "out.zarr", list(cluster.run(os.getpid).values())
-    killed: list[set[int]] = []
-
-    def kill(now: int, total: int) -> None:
-        if not killed and now > total / 4:
-            os.kill(pids[0], signal.SIGKILL)
-            began, ended = logged(tmp_path / "log")
-            killed.append(set(began) - set(ended))
-
-    assert h5z.convert(source, target, scheduler=cluster, progress=kill, verify="full", **POLICY).ok
-    assert killed
-    began, _ = logged(tmp_path / "log")
+    with ThreadPoolExecutor(1) as other:
+        killing = other.submit(kill_workers, pids[:1], tmp_path)
+        assert h5z.convert(source, target, scheduler=cluster, verify="full", **POLICY).ok
+    in_hand = killing.result()
+    began, ended = logged(tmp_path / "log")
     again = {number for number in began if began.count(number) > 1}
-    assert len(again) <= 2
+    assert len(again & in_hand) == 1
+    assert again - in_hand <= set(ended[:FREE])  # whose results died with it: looked up, not done again
     assert {key: value for key, value in listing(target).items() if value is not None} == expected
 
 
 @pytest.mark.cluster
-def test_all_workers_killed(source: Path, tmp_path: Path, cluster: Any, expected: dict[str, bytes]) -> None:
-    """One line; the rerun, here, goes on from what they had done."""
+def test_all_workers_killed(
+    source: Path, tmp_path: Path, cluster: Any, expected: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line; the rerun, here, does only what they had not done."""
     target = tmp_path / "out.zarr"
     arguments: dict[str, Any] = {"verify": "full", **POLICY}
-
     pids = list(cluster.run(os.getpid).values())
-
-    def kill(now: int, total: int) -> None:
-        if now > total / 4:
-            while pids:
-                os.kill(pids.pop(), signal.SIGKILL)
-
     cluster.cluster.scheduler.allowed_failures = 0
-    with pytest.raises(TransientError, match="workers died"):
-        h5z.convert(source, target, scheduler=cluster, progress=kill, **arguments)
+    with ThreadPoolExecutor(1) as other:
+        killing = other.submit(kill_workers, pids, tmp_path)
+        with pytest.raises(TransientError, match="workers died"):
+            h5z.convert(source, target, scheduler=cluster, **arguments)
+    assert len(killing.result()) == 2
     marks = {int(path.name) for path in (target / ".h5z" / "done").iterdir()}
-    assert marks
-    first: list[int] = []
-    assert h5z.convert(source, target, progress=lambda now, _: first.append(now), **arguments).ok
-    assert first[0] > 0
+    assert len(marks) >= FREE
+    module = importlib.import_module("h5z.convert")
+    begin, begun = module.run_task, set()
+
+    def run_task(target: Any, number: int, work: Any) -> Any:
+        begun.add(number)
+        return begin(target, number, work)
+
+    monkeypatch.setattr(module, "run_task", run_task)
+    tasks = {task.number for task in h5z.plan(source, target, **POLICY).tasks()}
+    assert h5z.convert(source, target, **arguments).ok
+    assert begun == tasks - marks
     assert {key: value for key, value in listing(target).items() if value is not None} == expected

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from h5z.target import Target
 
 from .forks import PIECES, ForkServer
 from .running import Run
-from .s3server import Server, running
+from .s3server import Server
 from .test_bad_input import listing
 
 POLICY: dict[str, Any] = {"chunks": [50], "memory": "8KiB", "workers": 2, "codec": "zstd:1"}
@@ -49,18 +49,6 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with h5py.File(path, "w") as file:
         file.create_dataset("x", data=np.arange(3_000, dtype="<f8"), chunks=(100,), compression="gzip")
     return path
-
-
-@pytest.fixture(scope="module")
-def forks() -> Iterator[ForkServer]:
-    with ForkServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[Server]:
-    with running() as server:
-        yield server
 
 
 @dataclass
