@@ -227,6 +227,11 @@ class Task:
     staging: bool = False
 
 
+def located(file: str) -> str:
+    """A file's name from wherever one looks: its absolute path, or its URL."""
+    return file if "://" in file else os.path.abspath(file)
+
+
 @dataclass(frozen=True)
 class Part(Record):
     """A file of several that are joined along a dimension.
@@ -256,8 +261,8 @@ class Part(Record):
 
     @property
     def name(self) -> str:
-        """What tells it from others."""
-        return os.path.basename(self.file)
+        """What tells it from others, which may have the same name in another folder."""
+        return located(self.file)
 
     def identity(self) -> list[Any]:
         """What a target records of it."""
