@@ -3,10 +3,11 @@
 from typing import TYPE_CHECKING, Any
 
 from h5z.advise import advise
-from h5z.convert import convert, graph, lazy, plan
+from h5z.convert import convert, graph, lazy
 from h5z.explore import explore
 from h5z.pictures import Layout
 from h5z.plan import Plan
+from h5z.planning import plan
 from h5z.policy import Policy
 from h5z.report import Report
 from h5z.restore import restore

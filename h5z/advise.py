@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from h5z.access import Cost, best, cost, patterns
-from h5z.convert import plan, source_array
 from h5z.errors import H5zError, PlanError, TargetError, TargetExistsError, one_line
 from h5z.files import forget
 from h5z.grid import ChunkGrid
 from h5z.nodes import Json, Problem, Record, Shape
 from h5z.plan import ArrayPlan, Plan
+from h5z.planning import plan
 from h5z.policy import literal, matches, nbytes
 from h5z.report import size, table_html, table_text
+from h5z.tasks import source_array
 from h5z.trials import CODECS, Trial, trials
 
 _SAMPLES = (0.1, 0.5, 0.9)  # where in the grid of chunks

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from h5z.audit import audit
 from h5z.commit import finalize, swapping
-from h5z.convert import carry_out, of_file, source_array
+from h5z.convert import carry_out
 from h5z.credentials import shown
 from h5z.digest import Digest, digest
 from h5z.epochs import Shift, shifted
@@ -32,6 +32,7 @@ from h5z.scheduling import elsewhere, run
 from h5z.source import Dataset
 from h5z.state import policy_record
 from h5z.target import MARK, Target
+from h5z.tasks import of_file, source_array
 from h5z.units import TargetArray
 
 TIMES = ("same", "first")

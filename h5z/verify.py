@@ -118,7 +118,7 @@ def verify(
 
 def _plan_again(source: str, place: Target, target: Any, source_options: dict[str, Any] | None, **limits: Any) -> Plan:
     """The plan that a finished target's policy makes of the source today."""
-    from h5z.convert import plan
+    from h5z.planning import plan
 
     root = place.root()
     if root is None:
@@ -175,8 +175,8 @@ def check(
     digests : dict
         Of every array that is the same on both sides, by path; at level "full".
     """
-    from h5z.convert import source_array
     from h5z.differences import structure
+    from h5z.tasks import source_array
     from h5z.units import Stored, TargetArray
 
     def work(jobs: Iterable[Job]) -> list[Any]:
