@@ -95,7 +95,7 @@ class Dataset:
 
     def text_of(self, ref: Any) -> str:
         """Where a reference points that was read from the dataset."""
-        return reference_text(ref, self._file.file.id)
+        return reference_text(ref, self._file.file.id, self._file.lone)
 
     def read_from(self, did: Any, region: Region) -> Any:
         """Read a region from the open dataset."""
