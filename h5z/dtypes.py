@@ -52,7 +52,7 @@ def describe(tid: Any, level: int = 1) -> Datatype:
     Raises
     ------
     UnsupportedError
-        If datatypes are in datatypes to no end.
+        If datatypes are in datatypes to no end, or one tells of more bits than it has.
     """
     at_most(MOST_TYPE_LEVELS, level, "levels of datatypes")
     kind = tid.get_class()
@@ -108,6 +108,8 @@ def _bits(tid: Any) -> dict[str, Any]:
         out["order"] = "little" if tid.equal(h5t.UNIX_D32LE) or tid.equal(h5t.UNIX_D64LE) else "big"
     if "precision" not in out and significant_bits(tid) != (8 * out["size"], 0):
         out["precision"], out["offset"] = significant_bits(tid)
+    if out.get("precision", 0) + out.get("offset", 0) > 8 * out["size"]:
+        raise UnsupportedError(f"a damaged datatype: {out['precision']} bits in {out['size']} bytes")
     return out
 
 

@@ -135,7 +135,11 @@ class Operations:
         return done.stdout
 
     def post(self, path: str, json: Any = None, **body: Any) -> Any:
-        answer = httpx.post(f"{self.env['PREFECT_API_URL']}/{path}", json=json or body, timeout=30, trust_env=False)
+        for _ in range(30):  # a server that is too busy for its database says so, and Prefect's clients ask again
+            answer = httpx.post(f"{self.env['PREFECT_API_URL']}/{path}", json=json or body, timeout=30, trust_env=False)
+            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                break
+            time.sleep(0.5)
         answer.raise_for_status()
         return answer.json() if answer.content else None
 
