@@ -275,12 +275,15 @@ def _differences(pieces: tuple[tuple[Readable, TargetArray, Region], ...]) -> li
 
 
 def _source_digests(pieces: tuple[tuple[Readable, TargetArray, Region], ...]) -> tuple[str, list[Any]]:
-    from h5z.digest import digest
+    from h5z.digest import constant_digest, digest
+    from h5z.units import constant
 
     results: list[Any] = []
     for source, written, region in pieces:
         beat()
-        results.append((written.plan.path, str(digest(source.read(region), region)), None))
+        value = constant(source, region)
+        found = digest(source.read(region), region) if value is None else constant_digest(value, region)
+        results.append((written.plan.path, str(found), None))
     return "source", results
 
 
@@ -297,7 +300,7 @@ def _target_digests(pieces: tuple[tuple[None, TargetArray, Region], ...]) -> tup
         last = written, reader
         index = tuple(s.start // n for s, n in zip(region, array.unit, strict=True))
         try:
-            stored, difference = reader.read(index)[1], None
+            stored, difference = reader.read(index), None
         except Exception as error:  # a decoder may raise anything on damaged bytes
             stored, difference = Stored(), unreadable(array.path, region, error).to_dict()
         results.append((array.path, (stored.units, stored.nbytes, stored.checksum, str(stored.digest)), difference))
