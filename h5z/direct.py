@@ -127,7 +127,7 @@ class DirectReader:
         return out
 
     def untouched(self, region: Region) -> bool:
-        """Whether nothing is stored of a region: no chunk of the index touches it, nor does libhdf5 find one where it is asked."""
+        """Whether nothing is stored of a region: no chunk of the index touches it, nor does libhdf5 find one if it is asked."""
         if self.grid is None:
             return self.offset is None
         box = [slice(s.start // c, -(-s.stop // c)) for s, c in zip(region, self.grid.chunks, strict=True)]
