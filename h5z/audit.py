@@ -117,7 +117,7 @@ def _read(place: Target, path: str, document: dict[str, Any], numbers: tuple[int
     for number in numbers:
         index = reader.grid.index(number)
         try:
-            out += reader.read(index)[1]
+            out += reader.read(index)
         except Exception as error:  # a decoder may raise anything on damaged bytes
             difference = difference or unreadable(path, reader.grid.region(index), error)
     return path, out, difference

@@ -17,7 +17,7 @@ chance of about 2⁻⁶⁴. It tells of accidents, not of forgers.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
@@ -93,6 +93,79 @@ def digest(values: Any, region: Region) -> Digest:
     axes = (*range(values.ndim), _WORD_AXIS)
     lanes = (_lane(lane, words.reshape(-1), words.shape, (*starts, 0), axes) for lane in _LANES)
     return Digest(cast(tuple[int, int], tuple(lanes)))
+
+
+def constant_digest(value: Any, region: Region) -> Digest:
+    """The digest of a region whose values are all the same, at a cost that hardly grows with it.
+
+    The keys of an element are products of one for each axis, so that their sum is the product of the axes' sums.
+
+    Parameters
+    ----------
+    value : numpy.ndarray
+        The value, without axes; of objects (str or bytes) where elements vary in length.
+
+    Examples
+    --------
+    >>> region = (slice(3, 9), slice(1, 8))
+    >>> constant_digest(np.int16(7), region) == digest(np.full((6, 7), 7, "<i2"), region)
+    True
+    """
+    value = np.asarray(value)
+    if not value.dtype.itemsize or any(s.start >= s.stop for s in region):
+        return Digest()
+    words = _hashed(value) if value.dtype.kind in "OT" else _words(_little(value), [])
+    parts = [(words, region)]
+    together = 4 // value.dtype.itemsize if value.dtype.itemsize in (1, 2) and region else 1
+    if together > 1:  # neighbours on the last axis share words, of which the first and the last may be filled in part
+        parts = [
+            (_words(_little(np.full(stop - start, value, value.dtype)), [start])[0], (*region[:-1], slice(at, end)))
+            for start, stop, at, end in _shared(region[-1], together)
+        ]
+    return total(Digest((_even(0, *part), _even(1, *part))) for part in parts)
+
+
+def _shared(span: slice, together: int) -> Iterator[tuple[int, int, int, int]]:
+    """Of elements that share words: which a word holds of those that it could, and which words are like it."""
+    first, last = span.start // together, (span.stop - 1) // together
+    before, after = span.start % together, (span.stop - 1) % together + 1
+    if first == last:
+        yield before, after, first, first + 1
+        return
+    yield before, together, first, first + 1
+    if first + 1 < last:
+        yield 0, together, first + 1, last
+    yield 0, after, last, last + 1
+
+
+def _even(lane: int, words: Any, region: Region) -> int:
+    """A lane of the digest of a region whose elements all have these words."""
+    out = sum(int(word) * _key_sum(lane, _WORD_AXIS, i, i + 1) for i, word in enumerate(words.flat))
+    for axis, span in enumerate(region):
+        out = out * _key_sum(lane, axis, span.start, span.stop) & _MASK
+    return out & _MASK
+
+
+@lru_cache(maxsize=4096)
+def _key_sum(lane: int, axis: int, start: int, stop: int) -> int:
+    """The sum of the keys of a range of an axis's indices."""
+    sums, out = _low_sums(lane, axis), 0
+    first, last = start // _LOW, (stop - 1) // _LOW
+    for high in dict.fromkeys((first, last)):
+        low, end = max(start - high * _LOW, 0), min(stop - high * _LOW, _LOW)
+        out += _key(lane, 2 * axis + 1, high) * (int(sums[end]) - int(sums[low]))
+    for at in range(first + 1, last, _LOW):
+        between = np.arange(at, min(at + _LOW, last), dtype=np.uint64)
+        out += int(_mixed(lane, 2 * axis + 1, between).sum(dtype=np.uint64)) * int(sums[_LOW])
+    return out & _MASK
+
+
+@lru_cache(maxsize=16)
+def _low_sums(lane: int, axis: int) -> Keys:
+    """The sums of the low factors of a block's keys up to each."""
+    sums: Keys = np.zeros(_LOW + 1, np.uint64)
+    np.cumsum(_low_keys(lane, axis), out=sums[1:])
+    return sums
 
 
 def _words(values: Any, starts: list[int]) -> Any:

@@ -24,6 +24,7 @@ Through = Callable[[Any, Region, "np.dtype[Any]"], Any]
 _LARGEST_INDEX = 50_000_000
 _RUNS = 4096  # of contiguous bytes that one read of a region may take; beyond, libhdf5 gathers them better
 _LOOKED_UP = 20_000  # of the chunks in an index at most, at some microseconds each
+_ASKED = 64  # of the chunks of a region that the index does not tell of
 _SUPERBLOCK_NBYTES = 48  # at least, at the beginning of a file
 _SLACK = 1 << 20  # by which filters may enlarge a chunk, beyond doubling it
 _PLAIN = frozenset({"number", "bool", "enum", "complex", "opaque", "bitfield", "time", "compound", "array", "string"})
@@ -124,6 +125,21 @@ class DirectReader:
             else:
                 out[within(shared, region)] = self.decoded(number)[within(shared, cell)]
         return out
+
+    def untouched(self, region: Region) -> bool:
+        """Whether nothing is stored of a region: no chunk of the index touches it, nor does libhdf5 find one if it is asked."""
+        if self.grid is None:
+            return self.offset is None
+        box = [slice(s.start // c, -(-s.stop // c)) for s, c in zip(region, self.grid.chunks, strict=True)]
+        inside = self.offsets.reshape(self.grid.counts)[tuple(box)]
+        if (inside >= 0).any():
+            return False
+        cells = ChunkGrid(inside.shape, (1,) * inside.ndim)
+        for number in range(0, cells.size, 1 + cells.size // _ASKED):
+            index = zip(cells.index(number), box, self.grid.chunks, strict=True)
+            if _is_found(self.did, tuple((i + s.start) * c for i, s, c in index)):
+                return False
+        return True
 
     def _alone(self, region: Region) -> int | None:
         """The number of the chunk that a region is, where it is exactly one whole chunk that can be decoded here."""
@@ -252,18 +268,21 @@ def direct_reader(did: Any, dtype: Datatype, fetch: Fetch, *, through: Through |
 
 
 def _all_found(did: Any, places: Sequence[tuple[int, ...]]) -> bool:
-    """Whether libhdf5, asked for each chunk, finds what it told of: in a damaged index it may not, and read a fill value.
+    """Whether libhdf5, asked for each chunk, finds what it told of: in a damaged index it may not, and read a fill value."""
+    return all(_is_found(did, place) for place in places[:: 1 + len(places) // _LOOKED_UP])
+
+
+def _is_found(did: Any, place: tuple[int, ...]) -> bool:
+    """Whether libhdf5, asked for a chunk, finds it.
 
     For a buffer of no bytes h5py reads none; of a chunk that is not found, libhdf5 cannot say how many it would be.
     """
-    nothing = np.empty(0, np.uint8)
-    for place in places[:: 1 + len(places) // _LOOKED_UP]:
-        try:
-            did.read_direct_chunk(place, out=nothing)
-        except ValueError:
-            continue
-        except (OSError, RuntimeError):
-            return False
+    try:
+        did.read_direct_chunk(place, out=np.empty(0, np.uint8))
+    except ValueError:
+        return True
+    except (OSError, RuntimeError):
+        return False
     return True
 
 

@@ -7,6 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -19,6 +20,7 @@ from h5z.grid import Region
 from h5z.identity import changed
 from h5z.nodes import Datatype
 from h5z.ranged import RangedFile, Ranges
+from h5z.references import lone_paths
 from h5z.roots import Roots, folder_of
 
 if TYPE_CHECKING:
@@ -117,6 +119,11 @@ class OpenFile:
                 self._datasets[path] = open_dataset(self.file, path, self.roots)
                 _trim(self._datasets, _DATASETS)
             return self._datasets[path]
+
+    @cached_property
+    def lone(self) -> dict[tuple[int, int], str]:
+        """Paths of the file's objects, for references to them."""
+        return lone_paths(self.file.id)
 
     def reader(self, path: str, dtype: Datatype) -> DirectReader | None:
         """The reader of a dataset past libhdf5, made at the first call; None where only libhdf5 can read it."""

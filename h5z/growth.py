@@ -61,7 +61,7 @@ def _tail(target: Target, array: ArrayPlan, plan: Plan, scheduler: Any) -> Store
 
 def _read(written: TargetArray, indices: Iterable[tuple[int, ...]]) -> Stored:
     reader = written.reader()
-    return sum((reader.read(index)[1] for index in indices), Stored())
+    return sum((reader.read(index) for index in indices), Stored())
 
 
 def before(array: ArrayPlan) -> ArrayPlan:

@@ -50,14 +50,20 @@ class JoinedArray:
 
     def read(self, region: Region) -> Any:
         """Read a region, of as many files as it takes."""
-        parts = ((piece, self._part(piece, region)) for piece in self.narrowed(region).pieces)
-        found = [(piece, part) for piece, part in parts if all(s.start < s.stop for s in part)]
+        found = self._found(region)
         if len(found) == 1:
             return found[0][0].read(self._own(*found[0]))
         out = np.empty(region_shape(region), self.dtype)
         for piece, part in found:
             out[within(part, region)] = piece.read(self._own(piece, part))
         return out
+
+    def constant(self, region: Region) -> Any | None:
+        """The value of every element of a region of which nothing is stored (`SourceArray.constant`), where one file holds it."""
+        found = self._found(region)
+        if len(found) != 1 or found[0][0].shift is not None or not isinstance(found[0][0].source, SourceArray):
+            return None
+        return found[0][0].source.constant(self._own(*found[0]))
 
     def stored(self, index: tuple[int, ...]) -> bytes | None:
         """A chunk's bytes as they lie in its file: every file begins where a chunk does."""
@@ -75,6 +81,11 @@ class JoinedArray:
         first = bisect_right(self.pieces, span.start, key=lambda piece: piece.stop)
         last = bisect_left(self.pieces, span.stop, key=lambda piece: piece.start)
         return replace(self, pieces=self.pieces[first:last])
+
+    def _found(self, region: Region) -> list[tuple[Piece, Region]]:
+        """The pieces that hold some of a region, and what each has of it."""
+        parts = ((piece, self._part(piece, region)) for piece in self.narrowed(region).pieces)
+        return [(piece, part) for piece, part in parts if all(s.start < s.stop for s in part)]
 
     def _part(self, piece: Piece, region: Region) -> Region:
         whole = tuple(slice(piece.start, piece.stop) if a == self.axis else slice(0, n) for a, n in enumerate(self.shape))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, cast
 
@@ -31,7 +31,10 @@ LARGEST_CONTENT = 1 << 16
 MOST_RUNS = 4096
 
 
-def measured(node: ArrayNode, handle: Dataset, did: Any, fetch: Fetch | None = None) -> ArrayNode:
+Paths = Callable[[], dict[tuple[int, int], str]]
+
+
+def measured(node: ArrayNode, handle: Dataset, did: Any, fetch: Fetch | None = None, paths: Paths = dict) -> ArrayNode:
     """Refuse now what reading would fail on later, and count what no header counts.
 
     Parameters
@@ -40,6 +43,8 @@ def measured(node: ArrayNode, handle: Dataset, did: Any, fetch: Fetch | None = N
         The open dataset.
     fetch : callable, optional
         Reads bytes of the file in which it lies.
+    paths : callable, optional
+        Gives paths of objects that are known, by address.
 
     Raises
     ------
@@ -62,7 +67,7 @@ def measured(node: ArrayNode, handle: Dataset, did: Any, fetch: Fetch | None = N
         return replace(node, content=content, allocated=_allocated(did, node))
     for part in parts(node.dtype):
         if class_of(part) == "reference":
-            _check_references(node, handle, did)
+            _check_references(node, handle, did, paths())
             break
     ragged = any(leaf.ragged or leaf.steps[-1:] == ("lengths",) for leaf in found)
     strings = any(is_string(p) and cast(dict[str, Any], p)["size"] is None for p in parts(node.dtype))
@@ -159,7 +164,7 @@ def _weigh(values: Any, leaf: Leaf) -> tuple[int, int, bool]:
     return total, largest, utf8
 
 
-def _check_references(node: ArrayNode, handle: Dataset, did: Any) -> None:
+def _check_references(node: ArrayNode, handle: Dataset, did: Any, paths: dict[tuple[int, int], str]) -> None:
     """Refuse references that point to nothing: a path cannot say where they pointed."""
     fid = h5i.get_file_id(did)
     for region in handle.rows(cast(tuple[int, ...], node.shape)):
@@ -167,7 +172,7 @@ def _check_references(node: ArrayNode, handle: Dataset, did: Any) -> None:
         for leaf in leaves(node.dtype):
             if class_of(leaf.described) == "reference":
                 for ref in np.asarray(split(block, leaf.steps), dtype=object).ravel():
-                    reference_text(ref, fid)
+                    reference_text(ref, fid, paths)
 
 
 def _rows(block: Any) -> Iterator[Any]:

@@ -19,6 +19,29 @@ def address(oid: Any) -> tuple[int, int]:
     return info.fileno, info.addr
 
 
+def lone_paths(fid: Any) -> dict[tuple[int, int], str]:
+    """The path of every object of a file to which one path alone leads, by `address`.
+
+    libhdf5 finds a path by walking the file, once for each reference; of these objects it would find none other.
+    """
+    found: dict[tuple[int, int], str] = {}
+    several: set[bytes] = set()
+
+    def note(name: bytes, info: Any) -> None:
+        name = b"" if name == b"." else name
+        parent = name.rpartition(b"/")[0]
+        if info.rc != 1 or parent in several:
+            several.add(name)
+        elif name:
+            found[info.fileno, info.addr] = "/" + name.decode("utf-8", "surrogateescape")
+
+    try:
+        h5o.visit(fid, note, info=True)
+    except (OSError, RuntimeError, ValueError, KeyError):
+        return {}  # a damaged file: each path is looked for by itself
+    return found
+
+
 def reference_text(ref: Any, fid: Any, paths: dict[tuple[int, int], str] | None = None) -> str:
     """The path, and for a region the selection, that a reference points to; empty for a null reference.
 

@@ -36,7 +36,7 @@ from h5z.listing import identify
 from h5z.measure import LARGEST_CONTENT, measured
 from h5z.nodes import ArrayNode, Attribute, Datatype, GroupNode, Json, Link, Node, Problem, Tree, TypeNode
 from h5z.ranged import Ranges
-from h5z.references import address, mapping_text, reference_text
+from h5z.references import address, lone_paths, mapping_text, reference_text
 from h5z.roots import Roots
 from h5z.source import Dataset
 from h5z.typeids import has_text
@@ -317,7 +317,7 @@ class _Scanner:
             found = f"{node.storage_nbytes} bytes of a netCDF dimension without variable"
             self.notes.append(f"{node.path}: the {found} are not carried over")
         try:
-            return measured(node, handle, did, self._fetch(did) if variable(node.dtype) else None)
+            return measured(node, handle, did, self._fetch(did) if variable(node.dtype) else None, lambda: self.lone)
         except Exception as error:
             self.problems.append(Problem(node.path, _reason(error)))
             return node
@@ -325,6 +325,11 @@ class _Scanner:
     def _fetch(self, did: Any) -> Fetch | None:
         """What reads bytes of the file; an external link leads into another, whose bytes are not read past libhdf5."""
         return self.fetch if h5f.get_name(did) == h5f.get_name(self.file.id) else None
+
+    @cached_property
+    def lone(self) -> dict[tuple[int, int], str]:
+        """Paths of the file's objects, for references to them."""
+        return lone_paths(self.file.id)
 
     @cached_property
     def fetch(self) -> Fetch:

@@ -85,6 +85,12 @@ class Dataset:
         with reading(self.file, self.path, reader.grid.region(index)):
             return reader.unchanged(index)
 
+    def untouched(self, region: Region) -> bool:
+        """Whether nothing is stored of a region, as far as that is known."""
+        with reading(self.file, self.path, region):
+            reader = self.reader()
+            return reader is not None and reader.untouched(region)
+
     def reader(self) -> DirectReader | None:
         """The reader that goes past libhdf5, or None."""
         return self._file.reader(self.path, self.dtype)
@@ -95,7 +101,7 @@ class Dataset:
 
     def text_of(self, ref: Any) -> str:
         """Where a reference points that was read from the dataset."""
-        return reference_text(ref, self._file.file.id)
+        return reference_text(ref, self._file.file.id, self._file.lone)
 
     def read_from(self, did: Any, region: Region) -> Any:
         """Read a region from the open dataset."""
@@ -211,6 +217,21 @@ class SourceArray:
     def stored(self, index: tuple[int, ...]) -> bytes | None:
         """A chunk's bytes as they lie in the file (`Dataset.stored`), by its index in the target's array."""
         return self.dataset.stored(index[: len(self.source_shape)])
+
+    def constant(self, region: Region) -> Any | None:
+        """The value of every element of a region of which nothing is stored, as an array without axes; None of any other.
+
+        It is what is read at the region's two ends.
+        """
+        rank = len(self.source_shape)
+        if not rank or self.leaf.ragged or isinstance(self.leaf.dtype, str) or self.shape[:rank] != self.source_shape:
+            return None
+        if any(s.start >= s.stop for s in region) or not self.dataset.untouched(region[:rank]):
+            return None
+        first = self.read((*(slice(s.start, s.start + 1) for s in region[:rank]), *region[rank:]))
+        last = self.read((*(slice(s.stop - 1, s.stop) for s in region[:rank]), *region[rank:]))
+        value = first.reshape(-1)[:1].reshape(())
+        return value if first.tobytes() == last.tobytes() == value.tobytes() * first.size else None
 
     def _padded(self, region: Region) -> Any:
         """A region of an array that netCDF-4 shows longer than it is stored: fill values past its end."""

@@ -7,13 +7,13 @@ import threading
 import warnings
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 from isal import isal_zlib
 
 from h5z.codecs import encoder
-from h5z.digest import Digest, digest
+from h5z.digest import Digest, constant_digest, digest
 from h5z.documents import array_document
 from h5z.grid import ChunkGrid, Region
 from h5z.plan import ArrayPlan
@@ -56,6 +56,19 @@ class Source(Protocol):
         """Read a region's values."""
 
 
+@runtime_checkable
+class Sparse(Source, Protocol):
+    """What also knows where nothing is stored."""
+
+    def constant(self, region: Region) -> Any | None:
+        """The value of every element of a region of which nothing is stored, as an array without axes; None of any other."""
+
+
+def constant(source: Source, region: Region) -> Any | None:
+    """The value of every element of a region of which a source stores nothing (`Sparse.constant`)."""
+    return source.constant(region) if isinstance(source, Sparse) else None
+
+
 class Encoded(Source, Protocol):
     """What also gives chunks as they are stored."""
 
@@ -87,18 +100,25 @@ class UnitReader:
         self.array = array_of(StorePath(MemoryStore(self.held), ""), document, zarr_format)
         self.grid = ChunkGrid(self.array.shape, self.array.shards or self.array.chunks)
 
-    def read(self, index: tuple[int, ...]) -> tuple[Any, Stored]:
-        """A unit's values, cut at the array's end, and what is stored of it."""
+    def read(self, index: tuple[int, ...]) -> Stored:
+        """What is stored of a unit, with the digest of its values, cut at the array's end."""
         from zarr.buffer import default_buffer_prototype
 
         key, region = self.array.metadata.encode_chunk_key(index), self.grid.region(index)
         data = self.target.get(f"{self.place}/{key}")
-        if data is not None:
-            self.held[key] = default_buffer_prototype().buffer.from_bytes(data)
+        if data is None:
+            return Stored(digest=constant_digest(self._missing, region))
+        self.held[key] = default_buffer_prototype().buffer.from_bytes(data)
         values = _whole_array(self.array[region], self.array.dtype)
         self.held.clear()
-        stored = Stored() if data is None else checksum(index, data)
-        return values, replace(stored, digest=digest(values, region))
+        return replace(checksum(index, data), digest=digest(values, region))
+
+    @cached_property
+    def _missing(self) -> Any:
+        """The value of units that are not stored, as zarr reads it."""
+        self.held.clear()
+        value = _whole_array(self.array[(slice(0, 1),) * self.array.ndim], self.array.dtype)
+        return value.reshape(())
 
 
 def _whole_array(values: Any, dtype: Any) -> Any:
@@ -153,18 +173,23 @@ class TargetArray:
 
     def regrid(self, source: Source, region: Region) -> Stored:
         """Write a region of whole units, read at once."""
-        return self.write(region, source.read(region))
+        return self._left_out(source, region) or self.write(region, source.read(region))
 
     def recode(self, source: Source, region: Region) -> Stored:
         """Write a region of whole units one at a time: each is a chunk of the source, so that none is decoded twice."""
+        out = self._left_out(source, region)
+        if out is not None:
+            return out
         out = Stored()
         for index in self.plan.units.overlapping(region):
-            unit = self.plan.units.region(index)
-            out += self.write(unit, source.read(unit))
+            out += self.regrid(source, self.plan.units.region(index))
         return out
 
     def copy(self, source: Encoded, region: Region) -> Stored:
         """Write a region of whole units from the source's encoded chunks, unchanged."""
+        out = self._left_out(source, region)
+        if out is not None:
+            return out
         out = Stored()
         for index in self.plan.units.overlapping(region):
             data = source.stored(index)
@@ -174,6 +199,13 @@ class TargetArray:
             elif data:
                 out += self._put(index, data)
         return out
+
+    def _left_out(self, source: Source, region: Region) -> Stored | None:
+        """A region's digest, where the source stores nothing of it and nothing need be written; None where units are to be."""
+        value = None if self.plan.dense else constant(source, region)
+        if value is None or not self._is_fill(value):
+            return None
+        return Stored(digest=constant_digest(value, region))
 
     def _put(self, index: tuple[int, ...], data: Any) -> Stored:
         self.target.put({self.key(index): data})

@@ -8,16 +8,18 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from h5z.credentials import separate, shown
-from h5z.digest import Digest
+from h5z.digest import Digest, constant_digest, digest, total
 from h5z.errors import PlanError, TargetError
 from h5z.files import forget, open_file
-from h5z.grid import Region, region_shape
+from h5z.grid import ChunkGrid, Region, grow, intersect, region_shape
 from h5z.heartbeat import beat
 from h5z.isolation import can_isolate, guarding, run_isolated
 from h5z.joined import Readable, narrowed
+from h5z.nodes import Shape
 from h5z.plan import ArrayPlan, Plan
 from h5z.policy import Policy
 from h5z.report import Difference, Report
@@ -31,6 +33,7 @@ LEVELS = ("structure", "sample", "full")
 _SAMPLES = 4
 _JOB_NBYTES = 16 << 20
 _JOB_PIECES = 256
+_MOST_PIECES = 1024  # of an array, about: regions where nothing is stored are dealt with at once
 
 
 def verify(
@@ -226,11 +229,15 @@ def _both_sides(pairs: list[tuple[Readable, TargetArray]], work: Callable[[Itera
     reading = (
         (narrowed(source, region), written, region)
         for source, written in pairs
-        for region in written.plan.cells(written.plan.witness)
+        for region in written.plan.cells(_coarse(written.plan, written.plan.witness))
     )
-    jobs: list[Job] = [(_source_digests, (piece,), nbytes) for piece, nbytes in _grouped(reading)]
-    units = ((None, written, region) for _, written in pairs for region in written.plan.cells(written.plan.unit))
-    jobs += [(_target_digests, (piece,), nbytes) for piece, nbytes in _grouped(units)]
+    units = (
+        (None, written, region) for _, written in pairs for region in written.plan.cells(_coarse(written.plan, written.plan.unit))
+    )
+    jobs: Iterator[Job] = chain(
+        ((_source_digests, (group,), nbytes) for group, nbytes in _grouped(reading)),
+        ((_target_digests, (group,), nbytes) for group, nbytes in _grouped(units)),
+    )
     of_source: dict[str, Digest] = {}
     of_target: dict[str, Any] = {}
     for side, results in work(jobs):
@@ -243,6 +250,11 @@ def _both_sides(pairs: list[tuple[Readable, TargetArray]], work: Callable[[Itera
                 found = stored + Stored(units, nbytes, checksum, Digest.parse(digest))
                 of_target[path] = (found, before or (Difference(**difference) if difference else None))
     return of_source, of_target
+
+
+def _coarse(array: ArrayPlan, cell: Shape) -> Shape:
+    """A cell that holds whole ones, so many that an array is cut into some thousands at most."""
+    return grow(cell, array.shape, math.prod(array.shape) // _MOST_PIECES)
 
 
 def _grouped(pieces: Iterable[tuple[Any, TargetArray, Region]]) -> Iterator[tuple[tuple[Any, ...], int]]:
@@ -275,13 +287,33 @@ def _differences(pieces: tuple[tuple[Readable, TargetArray, Region], ...]) -> li
 
 
 def _source_digests(pieces: tuple[tuple[Readable, TargetArray, Region], ...]) -> tuple[str, list[Any]]:
-    from h5z.digest import digest
-
     results: list[Any] = []
     for source, written, region in pieces:
-        beat()
-        results.append((written.plan.path, str(digest(source.read(region), region)), None))
+        cells = ChunkGrid(written.plan.shape, written.plan.witness)
+        found = _left_out(source, region)
+        if found is None:
+            parts = [intersect(cells.region(index), region) for index in cells.overlapping(region)]
+            found = total(_source_digest(source, part, alone=len(parts) == 1) for part in parts)
+        results.append((written.plan.path, str(found), None))
     return "source", results
+
+
+def _left_out(source: Readable, region: Region) -> Digest | None:
+    """The digest of a region of which a source stores nothing; None of any other."""
+    from h5z.units import constant
+
+    beat()
+    value = constant(source, region)
+    return None if value is None else constant_digest(value, region)
+
+
+def _source_digest(source: Readable, region: Region, *, alone: bool) -> Digest:
+    """The digest of what verification reads at once."""
+    found = None if alone else _left_out(source, region)
+    if found is None:
+        beat()
+        found = digest(source.read(region), region)
+    return found
 
 
 def _target_digests(pieces: tuple[tuple[None, TargetArray, Region], ...]) -> tuple[str, list[Any]]:
@@ -291,15 +323,15 @@ def _target_digests(pieces: tuple[tuple[None, TargetArray, Region], ...]) -> tup
     results: list[Any] = []
     last: tuple[TargetArray | None, Any] = None, None
     for _, written, region in pieces:
-        beat()
-        array = written.plan
+        array, stored, difference = written.plan, Stored(), None
         reader = last[1] if last[0] is written else written.reader()
         last = written, reader
-        index = tuple(s.start // n for s, n in zip(region, array.unit, strict=True))
-        try:
-            stored, difference = reader.read(index)[1], None
-        except Exception as error:  # a decoder may raise anything on damaged bytes
-            stored, difference = Stored(), unreadable(array.path, region, error).to_dict()
+        for index in array.units.overlapping(region):
+            beat()
+            try:
+                stored += reader.read(index)
+            except Exception as error:  # a decoder may raise anything on damaged bytes
+                difference = difference or unreadable(array.path, array.units.region(index), error).to_dict()
         results.append((array.path, (stored.units, stored.nbytes, stored.checksum, str(stored.digest)), difference))
     return "target", results
 

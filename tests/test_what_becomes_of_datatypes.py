@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ import h5py
 import numpy as np
 import pytest
 import zarr
+from h5py import h5o, h5r
+
+from h5z.references import lone_paths
 
 from .oddities.numbers import COMPLEX, FLOATS, INTEGERS, NAN_PAYLOADS
 from .oddities.strings import LATIN
@@ -310,3 +314,15 @@ def test_references_are_paths(converted: Convert, zarr_format: int) -> None:
     regions = ["/data[1:3,0:4]", "/data[0:1,3:4;2:3,3:4]", "/data", ""]
     assert values(target, "refs").tolist() == regions
     assert array(target, "refs").attrs["h5z"]["dtype"]["kind"] == "region"
+
+
+@pytest.mark.parametrize("name", ["object_references", "region_references", "hard_links", "cyclic_hard_links"])
+def test_paths_of_references_are_those_that_libhdf5_finds(oddity: Callable[[str], Path], name: str) -> None:
+    """Of what one path alone leads to, nothing else."""
+    with h5py.File(oddity(name)) as file:
+        found = lone_paths(file.id)
+        for path in found.values():
+            assert h5r.get_name(file[path].ref, file.id).decode() == path
+        several = {path for path in ("/a", "/b", "/z", "/a/data", "/a/b") if path in file and h5o.get_info(file[path].id).rc > 1}
+        assert not several & set(found.values())
+        assert bool(found) == (name != "cyclic_hard_links")
