@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
+from h5z.checking import LEVELS, check
 from h5z.chunking import DEFAULT_MEMORY
 from h5z.errors import H5zError, PlanError, SourceChangedError, SourceError
 from h5z.files import forget
@@ -23,8 +24,7 @@ from h5z.policy import Policy
 from h5z.report import Report
 from h5z.scheduling import elsewhere, on_workers, run, telling, watching
 from h5z.source import SourceArray, lazy_array
-from h5z.tasks import Work, run_task, source_array, work_nbytes, work_of
-from h5z.verify import LEVELS, account, check
+from h5z.tasks import Work, account, run_task, source_array, work_nbytes, work_of
 
 if TYPE_CHECKING:
     import dask.array as da

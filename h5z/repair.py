@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from h5z.checking import check
 from h5z.differences import structure
 from h5z.documents import Documents, Outcome, consolidated, dump, plan_documents
 from h5z.errors import PlanError
@@ -14,7 +15,6 @@ from h5z.report import Difference
 from h5z.target import Target
 from h5z.tasks import moved, source_array
 from h5z.units import Stored, TargetArray
-from h5z.verify import check
 
 
 @dataclass(frozen=True)

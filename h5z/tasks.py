@@ -1,9 +1,10 @@
-"""What a plan's tasks read and write, and how one is run: on any scheduler, by any worker."""
+"""What a plan's tasks read and write; how one is run, by any worker; and the account of them all."""
 
 from __future__ import annotations
 
 import math
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
@@ -19,6 +20,7 @@ from h5z.joined import Piece as JoinedPiece
 from h5z.nodes import Json
 from h5z.payload import summed
 from h5z.plan import ArrayPlan, Part, Plan, Task
+from h5z.report import Report
 from h5z.source import Dataset, SourceArray
 
 if TYPE_CHECKING:
@@ -146,4 +148,26 @@ def of_file(
         marks=array.marks,
         source_shape=source_shape,
         chunks=array.own,
+    )
+
+
+def account(made: Plan, place: Target, status: str, start: float, **rest: Any) -> Report:
+    """The report of a plan that was carried out or verified, begun at `start` of `time.perf_counter`."""
+    routes: dict[str, int] = {}
+    for array in made.arrays:
+        routes[array.route] = routes.get(array.route, 0) + array.nbytes
+    return Report(
+        made.subject,
+        place.name,
+        status,
+        arrays=len(made.arrays),
+        groups=len(made.groups),
+        nbytes=made.nbytes,
+        source_nbytes=sum(size for _, size, _, _ in made.identities),
+        units=sum(array.units.size for array in made.arrays),
+        seconds=time.perf_counter() - start,
+        not_carried=made.not_carried,
+        notes=made.notes,
+        routes=routes,
+        **rest,
     )

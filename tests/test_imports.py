@@ -64,7 +64,7 @@ LAYERS = (
     {"join", "growth"},
     {"commit"},
     {"prepare"},
-    {"tasks", "planning", "differences", "verify", "convert", "audit", "repair", "state", "hierarchy", "compare"},
+    {"tasks", "planning", "checking", "differences", "verify", "convert", "audit", "repair", "state", "hierarchy", "compare"},
     {"combining"},
     {"shards"},
     {"shardexport"},
