@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from h5z.commit import finalize
     from h5z.objects.load import load
     from h5z.objects.save import save
-    from h5z.shardstore import H5ShardStore
+    from h5z.shards.store import H5ShardStore
 
 __all__ = [
     "H5ShardStore",
@@ -61,7 +61,7 @@ def __getattr__(name: str) -> Any:
 
         return getattr(objects, name)
     if name == "H5ShardStore":
-        from h5z.shardstore import H5ShardStore
+        from h5z.shards.store import H5ShardStore
 
         return H5ShardStore
     raise AttributeError(f"module 'h5z' has no attribute {name!r}")

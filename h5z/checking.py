@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from h5z.digest import Digest, constant_digest, digest, total
 from h5z.grid import ChunkGrid, Region, grow, intersect, region_shape
-from h5z.heartbeat import beat
 from h5z.isolation import guarding
+from h5z.isolation.heartbeat import beat
 from h5z.joined import Readable, narrowed
 from h5z.nodes import Shape
 from h5z.plan import ArrayPlan, Plan

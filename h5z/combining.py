@@ -18,9 +18,9 @@ from h5z.digest import Digest, digest
 from h5z.epochs import Shift, shifted
 from h5z.errors import PlanError, TargetExistsError, UnfinishedTargetError
 from h5z.growth import LEVELS, base, recorded
+from h5z.hdf5.listing import identify
 from h5z.join import Schema, Slice, joined, odd_ones, part
 from h5z.joined import Readable
-from h5z.listing import identify
 from h5z.nodes import Json, Tree
 from h5z.plan import ArrayPlan, Plan, located
 from h5z.planner import make_plan

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, cast
 from h5z.checking import LEVELS, check
 from h5z.chunking import DEFAULT_MEMORY
 from h5z.errors import H5zError, PlanError, SourceChangedError, SourceError
-from h5z.files import forget
-from h5z.heartbeat import beat
-from h5z.identity import unchanged
+from h5z.hdf5.files import forget
+from h5z.hdf5.identity import unchanged
 from h5z.isolation import can_isolate, guarding, run_isolated
+from h5z.isolation.heartbeat import beat
 from h5z.nodes import Json, Tree
 from h5z.plan import Plan
 from h5z.planning import plan, source_name, with_access

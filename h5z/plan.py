@@ -280,7 +280,7 @@ class Plan(Record):
     access : dict, optional
         Credentials that the source's URL carried, as storage options; neither shown nor written.
     digest : str
-        Of the source's header and of where its data lie (`h5z.identity`).
+        Of the source's header and of where its data lie (`h5z.hdf5.identity`).
     dim, parts : str, tuple of Part
         Of a target that is joined of several files: the dimension along which, and those that this run adds, in order.
     schema : dict

@@ -14,7 +14,7 @@ import numpy as np
 from h5z.digest import Digest
 from h5z.epochs import Shift
 from h5z.grid import Region, region_shape
-from h5z.heartbeat import beat
+from h5z.isolation.heartbeat import beat
 from h5z.joined import JoinedArray, narrowed, places
 from h5z.joined import Piece as JoinedPiece
 from h5z.nodes import Json

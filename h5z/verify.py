@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from h5z.checking import LEVELS, check
 from h5z.credentials import separate, shown
 from h5z.errors import PlanError, TargetError
-from h5z.files import forget, open_file
+from h5z.hdf5.files import forget, open_file
 from h5z.isolation import can_isolate, run_isolated
 from h5z.plan import Plan
 from h5z.planning import plan

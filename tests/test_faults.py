@@ -28,8 +28,8 @@ from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore, WrapperStore
 
 import h5z
-from h5z import retries
 from h5z.errors import SourceChangedError, TargetError, TargetExistsError, TransientError
+from h5z.stores import retries
 
 from .forks import HOME, PIECES, ForkServer
 from .running import Run

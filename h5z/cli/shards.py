@@ -37,7 +37,7 @@ def consolidate(
     as_json: Json = False,
 ) -> None:
     """Move loose chunks into containers, in place; the same command goes on after a kill."""
-    from h5z.shards import consolidate
+    from h5z.shards.moving import consolidate
 
     options = {"workers": workers, "scheduler": scheduler, "progress": _bar(as_json)}
     _done(consolidate(path, consolidate_depth=depth, container_ext=container_ext, **options), as_json)  # type: ignore[arg-type]
@@ -48,7 +48,7 @@ def unconsolidate(
     path: Path, container_ext: Extension = "h5", workers: Workers = None, scheduler: Scheduler = None, as_json: Json = False
 ) -> None:
     """Move chunks out of containers into files of their own, in place."""
-    from h5z.shards import unconsolidate
+    from h5z.shards.moving import unconsolidate
 
     report = unconsolidate(path, container_ext=container_ext, workers=workers, scheduler=scheduler, progress=_bar(as_json))
     _done(report, as_json)
@@ -65,7 +65,7 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write a plain Zarr v3 store with the sharding codec, a shard for each container; encoded chunks are copied."""
-    from h5z.shardexport import export
+    from h5z.shards.export import export
 
     options = {"workers": workers, "scheduler": scheduler, "progress": _bar(as_json)}
     _done(export(path, target, consolidate_depth=depth, container_ext=container_ext, **options), as_json)  # type: ignore[arg-type]
@@ -81,7 +81,7 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Compare every chunk in containers with its checksum."""
-    from h5z.shards import check
+    from h5z.shards.moving import check
 
     options = {"workers": workers, "scheduler": scheduler, "progress": _bar(as_json)}
     _done(check(path, repair=repair, container_ext=container_ext, **options), as_json)  # type: ignore[arg-type]

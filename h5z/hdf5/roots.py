@@ -18,7 +18,7 @@ import h5py
 from h5py import h5d, h5f, h5g, h5i, h5l, h5o
 
 from h5z.errors import SourceError
-from h5z.references import address
+from h5z.hdf5.references import address
 
 _MOST_LINKS = 16  # on the way to one object, as libhdf5 has it
 _VARIABLES = {"external link": "HDF5_EXT_PREFIX", "virtual storage": "HDF5_VDS_PREFIX", "external storage": "HDF5_EXTFILE_PREFIX"}

@@ -27,9 +27,9 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from h5z.claims import Claims
-from h5z.disk import boot
 from h5z.errors import H5zError, LeaseLostError, TargetHeldError, one_line
+from h5z.stores.claims import Claims
+from h5z.stores.disk import boot
 
 SPAN = 60.0  # seconds
 _RENEWALS = 4  # in a span

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from h5z.container import PARTIAL, Container, forget_all, seal_all
 from h5z.errors import PlanError, SourceError, TargetError, TargetExistsError, one_line
-from h5z.shardplaces import LEAST_DEPTH, Coordinates, Layout, layout, outside_place
+from h5z.shards.places import LEAST_DEPTH, Coordinates, Layout, layout, outside_place
 
 DOCUMENTS = ("zarr.json", ".zarray")
 RECORD = ".h5z-shards"  # in an array's folder: the depth of its containers

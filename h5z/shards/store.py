@@ -11,12 +11,12 @@ from zarr.abc.buffer import Buffer, BufferPrototype
 from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
 from zarr.buffer import default_buffer_prototype
 
-from h5z import shards
 from h5z.container import LOCK_TIMEOUT
 from h5z.errors import PlanError
-from h5z.shardexport import export
-from h5z.shardfolder import ShardFolder
-from h5z.shards import ShardReport
+from h5z.shards import moving as shards
+from h5z.shards.export import export
+from h5z.shards.folder import ShardFolder
+from h5z.shards.moving import ShardReport
 
 Mode = Literal["r", "r+", "a", "w", "w-"]
 _Buffers: TypeAlias = list[Buffer | None]  # in the class, `list` is a method
@@ -44,7 +44,7 @@ class H5ShardStore(Store):
     mode : {"r", "r+", "a", "w", "w-"}
         Read; read and write what must exist; create if needed; delete what is there, at once; refuse what is there.
     write_direct : bool
-        Whether chunks are written to containers; else as plain files, until `h5z.shards.consolidate`.
+        Whether chunks are written to containers; else as plain files, until `h5z.shards.moving.consolidate`.
     container_ext : str
         The suffix of containers.
     lock_timeout : float
@@ -249,21 +249,21 @@ class H5ShardStore(Store):
     # The whole store
 
     def consolidate(self, **options: Any) -> ShardReport:
-        """Move loose chunks into containers, in place: see `h5z.shards.consolidate`."""
+        """Move loose chunks into containers, in place: see `h5z.shards.moving.consolidate`."""
         self._check_writable()
         return shards.consolidate(self, **options)
 
     def unconsolidate(self, **options: Any) -> ShardReport:
-        """Move chunks out of containers, in place: see `h5z.shards.unconsolidate`."""
+        """Move chunks out of containers, in place: see `h5z.shards.moving.unconsolidate`."""
         self._check_writable()
         return shards.unconsolidate(self, **options)
 
     def export(self, target: str | os.PathLike[str], **options: Any) -> ShardReport:
-        """Write a plain Zarr v3 store with the sharding codec: see `h5z.shardexport.export`."""
+        """Write a plain Zarr v3 store with the sharding codec: see `h5z.shards.export.export`."""
         return export(self, target, **options)
 
     def check(self, **options: Any) -> ShardReport:
-        """Compare every chunk in containers with its checksum: see `h5z.shards.check`."""
+        """Compare every chunk in containers with its checksum: see `h5z.shards.moving.check`."""
         return shards.check(self, **options)
 
 

@@ -12,10 +12,10 @@ import numpy as np
 
 from h5z.dtypes import access
 from h5z.errors import H5zError, MissingKeyError, SourceError, TargetError, one_line
-from h5z.files import open_file
-from h5z.filters import load_plugins
+from h5z.explore.render import datatype_text, filters_text, follow, found, logical_nbytes, render, render_html, with_above
+from h5z.hdf5.files import open_file
+from h5z.hdf5.filters import load_plugins
 from h5z.nodes import ArrayNode, GroupNode, Node, Tree, TypeNode
-from h5z.render import datatype_text, filters_text, follow, found, logical_nbytes, render, render_html, with_above
 from h5z.scan import node_at, scan
 from h5z.source import Dataset
 
@@ -83,7 +83,7 @@ def scan_any(
     """The Tree of an HDF5 file, read within the limits that `scan` takes, or of a Zarr store."""
     if not is_hierarchy(path, storage_options):
         return scan(path, attributes=attributes, storage_options=storage_options, **limits)
-    from h5z.hierarchy import scan_hierarchy
+    from h5z.explore.hierarchy import scan_hierarchy
 
     return scan_hierarchy(path, storage_options=storage_options, sizes=sizes)
 

@@ -13,7 +13,7 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore, MemoryStore, WrapperStore
 
-from h5z.retries import ATTEMPTS, persist_async
+from h5z.stores.retries import ATTEMPTS, persist_async
 
 T = TypeVar("T")
 

@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from h5z.container import LOCK_TIMEOUT, Container
+from h5z.container.frames import crc32
+from h5z.container.salvage import check as check_container
+from h5z.container.salvage import salvage
 from h5z.errors import PlanError, SourceError, TargetError, one_line
-from h5z.frames import crc32
 from h5z.nodes import Record
 from h5z.report import size
-from h5z.salvage import check as check_container
-from h5z.salvage import salvage
 from h5z.scheduling import Job, run, watching
-from h5z.shardfolder import RECORD, Array, ShardFolder, write_plain
-from h5z.shardplaces import Coordinates
+from h5z.shards.folder import RECORD, Array, ShardFolder, write_plain
+from h5z.shards.places import Coordinates
 
 BATCH_NBYTES, BATCH_CHUNKS = 16 << 20, 64
 Progress: TypeAlias = bool | Callable[[int, int], None]

@@ -25,13 +25,13 @@ from typing import Any, BinaryIO, cast
 import h5z.errors
 from h5z.credentials import redact
 from h5z.errors import H5zError, IsolationError, SourceError, TransientError
-from h5z.machine import memory_nbytes
+from h5z.isolation.machine import memory_nbytes
 from h5z.scheduling import Job, default_client
 
 Progress = Callable[[int, int], None]
 _UNWIND_SECONDS = 3.0  # for a child to leave things in order when it is interrupted
 _FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM)
-_START = "import sys; sys.path[:] = sys.argv[2:]; from h5z.child import serve; serve(int(sys.argv[1]))"
+_START = "import sys; sys.path[:] = sys.argv[2:]; from h5z.isolation.child import serve; serve(int(sys.argv[1]))"
 
 
 class _EndedError(Exception):
@@ -78,7 +78,8 @@ def run_isolated(
     progress : callable, optional
         Is told what the function tells the callable that it then gets under this name.
     clear_up : callable, optional
-        Is told the stage that the function had said it was at (`h5z.heartbeat.beat`), where the process ended before it.
+        Is told the stage that the function had said it was at (`h5z.isolation.heartbeat.beat`), where the process ended
+        before it.
 
     Returns
     -------

@@ -11,17 +11,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from h5z.access import Cost, best, cost, patterns
+from h5z.advise.access import Cost, best, cost, patterns
+from h5z.advise.trials import CODECS, Trial, trials
 from h5z.errors import H5zError, PlanError, TargetError, TargetExistsError, one_line
-from h5z.files import forget
 from h5z.grid import ChunkGrid
+from h5z.hdf5.files import forget
 from h5z.nodes import Json, Problem, Record, Shape
 from h5z.plan import ArrayPlan, Plan
 from h5z.planning import plan
 from h5z.policy import literal, matches, nbytes
 from h5z.report import size, table_html, table_text
 from h5z.tasks import source_array
-from h5z.trials import CODECS, Trial, trials
 
 _SAMPLES = (0.1, 0.5, 0.9)  # where in the grid of chunks
 _MOST_ARRAYS = 30
@@ -205,7 +205,7 @@ def advise(
     source : path or URL
         An HDF5 file.
     access : "time", "space", "balanced", a read's shape such as "64,*,*", or {path pattern: any of those}
-        How the data will be read (`h5z.access`). A shape applies to arrays of its rank, the others are read ``balanced``.
+        How the data will be read (`h5z.advise.access`). A shape applies to arrays of its rank, the others are read ``balanced``.
     codecs : sequence of str
         What to try, as Policy's ``codec`` names it.
     sample : str or int

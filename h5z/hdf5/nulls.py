@@ -16,8 +16,8 @@ from h5py import h5s
 from h5z import libhdf5
 from h5z.dtypes import class_of, is_string
 from h5z.grid import Region, region_shape
+from h5z.hdf5.typeids import SEQUENCE, InMemory, has_text, layout
 from h5z.nodes import Datatype, Json
-from h5z.typeids import SEQUENCE, InMemory, has_text, layout
 
 Steps = tuple[str, ...]
 

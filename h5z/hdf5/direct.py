@@ -12,12 +12,12 @@ import h5py
 import numpy as np
 from h5py import h5d, h5f, h5s
 
-from h5z.blosc2frames import UnusualError
 from h5z.dtypes import class_of, parts, raw_layout
-from h5z.filters import Filter, decodable, decode, filter_available, without_checksum
 from h5z.grid import ChunkGrid, Region, intersect, region_shape, within
+from h5z.hdf5.blosc2frames import UnusualError
+from h5z.hdf5.filters import Filter, decodable, decode, filter_available, without_checksum
+from h5z.hdf5.terminated import as_padded
 from h5z.nodes import Datatype
-from h5z.terminated import as_padded
 
 Fetch = Callable[[int, int], bytes]  # (offset, nbytes) -> bytes
 Through = Callable[[Any, Region, "np.dtype[Any]"], Any]

@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from h5z.errors import SourceError, TargetError, one_line
-from h5z.foreign import members, read_member
-from h5z.frames import (
+from h5z.container.foreign import members, read_member
+from h5z.container.frames import (
     DELETION,
     HEAD_NBYTES,
     INDEX,
@@ -31,7 +30,8 @@ from h5z.frames import (
     parse,
     payload,
 )
-from h5z.symboltable import SUPERBLOCK_NBYTES, View, hierarchy, parse_superblock, superblock
+from h5z.errors import SourceError, TargetError, one_line
+from h5z.hdf5.symboltable import SUPERBLOCK_NBYTES, View, hierarchy, parse_superblock, superblock
 
 _LOCATOR = struct.Struct("<8sQ")
 _LOCATOR_MAGIC = b"h5zINDEX"

@@ -13,8 +13,8 @@ from zarr.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import FsspecStore, ObjectStore
 
-from h5z.claims import Claims
-from h5z.retries import ATTEMPTS, persist
+from h5z.stores.claims import Claims
+from h5z.stores.retries import ATTEMPTS, persist
 
 
 class StoreClaims:

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from h5z.container import LOCK_TIMEOUT, Container, draft_of, new_ident
-from h5z.containerfile import ContainerFile, write_new
+from h5z.container.file import ContainerFile, write_new
+from h5z.container.foreign import members
+from h5z.container.frames import DELETION, MEMBER, Frame, Scan, find, payload
+from h5z.container.locks import exclusive
 from h5z.errors import SourceError, TargetError, one_line
-from h5z.foreign import members
-from h5z.frames import DELETION, MEMBER, Frame, Scan, find, payload
-from h5z.locks import exclusive
-from h5z.symboltable import SUPERBLOCK_NBYTES, View
+from h5z.hdf5.symboltable import SUPERBLOCK_NBYTES, View
 
 DAMAGED = ".damaged"
 Mend: TypeAlias = Callable[[str, bytes, bool], bytes | None]

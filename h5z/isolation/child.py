@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, cast
 
 from h5z.credentials import redact
 from h5z.errors import H5zError, one_line
-from h5z.heartbeat import listen
+from h5z.isolation.heartbeat import listen
 
 _IDLE_SECONDS = 60.0  # after which a child that has nothing to do ends
 _BEAT_SECONDS = 0.2

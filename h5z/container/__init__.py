@@ -1,9 +1,9 @@
 """An HDF5 file that holds opaque bytes by key: indexed, checksummed, appended atomically, salvageable.
 
-The file is a chain of frames (`h5z.frames`), only ever appended to. A member's bytes lie in a frame of their own, with key and
-checksum; a later frame of the same key replaces it, a deletion takes it away. From time to time, and when a process ends, an
-index is appended: h5z's own, and HDF5's metadata for the same members (`h5z.symboltable`), to which the superblock is then
-pointed. So the file is at every moment
+The file is a chain of frames (`h5z.container.frames`), only ever appended to. A member's bytes lie in a frame of their own,
+with key and checksum; a later frame of the same key replaces it, a deletion takes it away. From time to time, and when a
+process ends, an index is appended: h5z's own, and HDF5's metadata for the same members (`h5z.hdf5.symboltable`), to which the
+superblock is then pointed. So the file is at every moment
 
 * for h5z: the last index and every whole frame after it;
 * for libhdf5, which passes over what lies beyond the end that its superblock states: a complete HDF5 file with the members
@@ -14,9 +14,9 @@ removes it. The superblock is the one thing that is overwritten: 48 bytes in one
 members is given back by writing a new file and renaming it, when it is more than half of the file.
 
 libhdf5 may write to the file too, when all is indexed; it is then read through libhdf5, and rewritten by the next writer.
-Readers take no lock and see whole members only. Writers hold the file's ``flock`` while they append (`h5z.locks`): threads,
-processes and libhdf5 exclude each other, and a lock ends with its process. Files are not forced to the disk as they grow; a
-loss of power is noticed by checksums and mended by `repair`, which finds frames without an index.
+Readers take no lock and see whole members only. Writers hold the file's ``flock`` while they append (`h5z.container.locks`):
+threads, processes and libhdf5 exclude each other, and a lock ends with its process. Files are not forced to the disk as they
+grow; a loss of power is noticed by checksums and mended by `repair`, which finds frames without an index.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from h5z.containerfile import ContainerFile, write_new
+from h5z.container.file import ContainerFile, write_new
+from h5z.container.frames import DELETION, LONGEST_KEY, MEMBER, Entry, encode_key
+from h5z.container.locks import exclusive
 from h5z.errors import H5zError, PlanError, SourceError, TargetError, one_line
-from h5z.frames import DELETION, LONGEST_KEY, MEMBER, Entry, encode_key
-from h5z.locks import exclusive
-from h5z.symboltable import View
+from h5z.hdf5.symboltable import View
 
 LOCK_TIMEOUT = 60.0
 PARTIAL = ".partial"  # ends the names of files that are being written

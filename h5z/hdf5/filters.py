@@ -17,9 +17,9 @@ import numpy as np
 from h5py import h5z
 from numcodecs import blosc
 
-from h5z import bitshuffle, blosc2frames, scaleoffset
-from h5z.bounded import bunzip2, inflate, unblosc, unlz4, unlzo, unzstd
 from h5z.errors import one_line
+from h5z.hdf5 import bitshuffle, blosc2frames, scaleoffset
+from h5z.hdf5.bounded import bunzip2, inflate, unblosc, unlz4, unlzo, unzstd
 
 _SLACK = 1 << 16  # what a filter may add to a chunk, beyond doubling it, before the next one encodes it
 BUILTIN = range(1, 7)  # libhdf5's own filters

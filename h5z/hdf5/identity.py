@@ -11,9 +11,9 @@ from h5py import h5d
 
 from h5z.credentials import joined
 from h5z.errors import SourceChangedError, SourceError, TransientError, is_transient, one_line
-from h5z.listing import identify
-from h5z.ranged import Ranges
-from h5z.retries import ATTEMPTS, persist
+from h5z.hdf5.listing import identify
+from h5z.hdf5.ranged import Ranges
+from h5z.stores.retries import ATTEMPTS, persist
 
 _HEADER = 1 << 16
 _DIGITS = 32

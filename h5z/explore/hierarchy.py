@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from h5z.errors import TargetError
-from h5z.metadata import is_array, node_of
+from h5z.explore.metadata import is_array, node_of
 from h5z.nodes import Json, Node, Problem, Tree
 from h5z.target import Target, reaching
 

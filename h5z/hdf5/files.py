@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 import h5py
 from h5py import h5d, h5f, h5p
 
-from h5z.direct import DirectReader, Fetch, direct_reader, local_fetch
 from h5z.errors import H5zError, SourceError, one_line
-from h5z.filters import BUILTIN, load_plugins
 from h5z.grid import Region
-from h5z.identity import changed
+from h5z.hdf5.direct import DirectReader, Fetch, direct_reader, local_fetch
+from h5z.hdf5.filters import BUILTIN, load_plugins
+from h5z.hdf5.identity import changed
+from h5z.hdf5.ranged import RangedFile, Ranges
+from h5z.hdf5.references import lone_paths
+from h5z.hdf5.roots import Roots, folder_of
 from h5z.nodes import Datatype
-from h5z.ranged import RangedFile, Ranges
-from h5z.references import lone_paths
-from h5z.roots import Roots, folder_of
 
 if TYPE_CHECKING:
     pass

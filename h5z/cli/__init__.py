@@ -14,7 +14,8 @@ from typing import Annotated, Any
 import typer
 
 import h5z
-from h5z import cli_shards, cli_vault
+from h5z.cli import shards as cli_shards
+from h5z.cli import vault as cli_vault
 from h5z.credentials import redact
 from h5z.errors import H5zError, PlanError, SourceError, TargetError, TargetExistsError, one_line
 from h5z.policy import nbytes
@@ -133,13 +134,13 @@ def tree(
 ) -> None:
     """Show the hierarchy of an HDF5 file or a Zarr store; of two, side by side."""
     from h5z.explore import filtered, scan_any
-    from h5z.render import render
+    from h5z.explore.render import render
 
     full = attributes or as_json or other is not None
     limits = _limits(timeout, memory_limit)
     found = [scan_any(where, attributes=full, sizes=sizes, **limits) for where in (path, other) if where is not None]
     if other is not None:
-        from h5z.compare import compare
+        from h5z.explore.compare import compare
 
         trees = [filtered(tree, depth, pattern) for tree in found]
         comparison = compare(trees[0], trees[1])
@@ -169,7 +170,7 @@ def advise(
 ) -> None:
     """Measure which chunks and codecs suit a file and its readers; write a policy that convert, plan and migrate take."""
     from h5z.advise import advise as measure
-    from h5z.trials import CODECS
+    from h5z.advise.trials import CODECS
 
     words = "balanced" if not access else _per_path("access", access, str)
     where = output or f"{os.path.splitext(os.path.basename(source))[0]}.policy.yaml"
@@ -458,7 +459,3 @@ def _fail(error: Exception, code: int, debug: bool) -> int:
         print(redact(traceback.format_exc()), file=sys.stderr)
     print(f"h5z: {one_line(error)}".encode("utf-8", "backslashreplace").decode(), file=sys.stderr)
     return code
-
-
-if __name__ == "__main__":
-    main()

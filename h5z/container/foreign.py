@@ -7,8 +7,8 @@ from typing import Any
 import h5py
 from h5py import h5d
 
+from h5z.container.frames import Entry
 from h5z.errors import SourceError, one_line
-from h5z.frames import Entry
 
 
 def open_foreign(path: str) -> h5py.File:

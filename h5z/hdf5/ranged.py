@@ -14,7 +14,7 @@ from typing import Any
 
 from h5z.credentials import joined
 from h5z.errors import one_line
-from h5z.retries import answered
+from h5z.stores.retries import answered
 
 BLOCK_NBYTES = 2 << 20
 MOST_BLOCKS = 16
