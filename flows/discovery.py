@@ -12,7 +12,7 @@ from typing import Any
 
 from h5z.credentials import shown
 from h5z.errors import PlanError, SourceError, TargetError, one_line
-from h5z.listing import identity_of, modified
+from h5z.hdf5.listing import identity_of, modified
 
 SUFFIXES = frozenset(
     {".h5", ".hdf5", ".hdf", ".he5", ".h5ad", ".h5mu", ".h5m", ".loom", ".nc", ".nc4", ".nwb", ".nxs", ".cxi"}
@@ -28,7 +28,7 @@ class SourceFile:
     Attributes
     ----------
     mtime_ns : int
-        With its size, what tells one state of it from another: see `h5z.listing`.
+        With its size, what tells one state of it from another: see `h5z.hdf5.listing`.
     modified : float, optional
         When it was modified, in seconds since 1970, where that is known.
     """

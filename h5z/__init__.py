@@ -3,10 +3,11 @@
 from typing import TYPE_CHECKING, Any
 
 from h5z.advise import advise
-from h5z.convert import convert, graph, lazy, plan
+from h5z.convert import convert, graph, lazy
 from h5z.explore import explore
 from h5z.pictures import Layout
 from h5z.plan import Plan
+from h5z.planning import plan
 from h5z.policy import Policy
 from h5z.report import Report
 from h5z.restore import restore
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from h5z.commit import finalize
     from h5z.objects.load import load
     from h5z.objects.save import save
-    from h5z.shardstore import H5ShardStore
+    from h5z.shards.store import H5ShardStore
 
 __all__ = [
     "H5ShardStore",
@@ -60,7 +61,7 @@ def __getattr__(name: str) -> Any:
 
         return getattr(objects, name)
     if name == "H5ShardStore":
-        from h5z.shardstore import H5ShardStore
+        from h5z.shards.store import H5ShardStore
 
         return H5ShardStore
     raise AttributeError(f"module 'h5z' has no attribute {name!r}")

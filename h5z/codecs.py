@@ -16,7 +16,7 @@ import numcodecs
 from isal import isal_zlib
 
 from h5z.errors import PlanError
-from h5z.filters import blosc_name
+from h5z.hdf5.filters import blosc_name
 from h5z.nodes import Json
 
 Chain = list[dict[str, Any]]

@@ -12,17 +12,17 @@ from typing import Any, cast
 
 from h5z.audit import audit
 from h5z.commit import finalize, swapping
-from h5z.convert import carry_out, of_file, source_array
+from h5z.convert import carry_out
 from h5z.credentials import shown
 from h5z.digest import Digest, digest
 from h5z.epochs import Shift, shifted
 from h5z.errors import PlanError, TargetExistsError, UnfinishedTargetError
 from h5z.growth import LEVELS, base, recorded
+from h5z.hdf5.listing import identify
 from h5z.join import Schema, Slice, joined, odd_ones, part
 from h5z.joined import Readable
-from h5z.listing import identify
 from h5z.nodes import Json, Tree
-from h5z.plan import ArrayPlan, Plan
+from h5z.plan import ArrayPlan, Plan, located
 from h5z.planner import make_plan
 from h5z.policy import Policy
 from h5z.records import json_name
@@ -32,11 +32,12 @@ from h5z.scheduling import elsewhere, run
 from h5z.source import Dataset
 from h5z.state import policy_record
 from h5z.target import MARK, Target
+from h5z.tasks import of_file, source_array
 from h5z.units import TargetArray
 
 TIMES = ("same", "first")
 ORDERS = ("coordinate", "given")
-Identity = tuple[str, int, int]  # a file's name, size and time
+Identity = tuple[str, int, int]  # where a file is, its size and time
 
 
 def combine(
@@ -111,7 +112,7 @@ def combine(
         raise PlanError(f"{place.name}: expected a target that worker processes reach, found one in this process's memory")
     limits: dict[str, Any] | None = {"timeout": timeout, "memory_limit": memory_limit} if isolated else None
     how = {"verify": verify, "patient": patient, "progress": progress, "scheduler": scheduler}
-    found = {name: (os.path.basename(name), *identify(name, source_options)) for name in names}
+    found = {name: (located(shown(name)), *identify(name, source_options)) for name in names}
     call = _Call(place, dim, Policy.of(policy, fields), times, order, overwrite, found, workers, source_options, limits, how)
     if swapping(place):  # a run was killed when all was done but for its documents
         finalize(place)
@@ -183,15 +184,32 @@ class _Call:
             raise TargetExistsError(f"{name}: expected nothing, or files joined along {self.dim!r}; found {what}")
         if policy_record(own.get("policy", {})) != policy_record(self.policy.to_dict()):
             raise TargetExistsError(f"{name}: expected files joined by this policy, found another (overwrite joins them anew)")
-        held = {(item[0], item[1], item[2]) for item in record["parts"]}
-        given = {(json_name(base), size, mtime) for base, size, mtime in self.found.values()}
-        gone = {item[0] for item in held - given}
-        new = [file for file in names if (json_name(self.found[file][0]), *self.found[file][1:]) not in held]
-        changed = next((file for file in new if json_name(self.found[file][0]) in gone), None)
-        if changed is not None:
-            what = "the file that it was joined of, found that it has changed since (overwrite joins all anew)"
-            raise TargetExistsError(f"{name}: {changed}: expected {what}")
+        held = {item[0]: (item[1], item[2]) for item in record["parts"]}
+        new = []
+        for file in names:
+            known = self._known(file, names, held)
+            if known is None:
+                new.append(file)
+            elif held[known] != self.found[file][1:]:
+                what = "the file that it was joined of, found that it has changed since (overwrite joins all anew)"
+                raise TargetExistsError(f"{name}: {file}: expected {what}")
         return new
+
+    def _known(self, file: str, names: list[str], held: dict[str, tuple[int, int]]) -> str | None:
+        """Under which name a target holds a file, if it does: by its place, or as the only one of its name that has moved."""
+        place, *identity = self.found[file]
+        if (name := json_name(place)) in held:
+            return name
+        twins = [other for other in held if os.path.basename(other) == os.path.basename(name)]
+        alike = [other for other in names if os.path.basename(other) == os.path.basename(file)]
+        moved = len(twins) == len(alike) == 1 and held[twins[0]] == tuple(identity)
+        return twins[0] if moved and not self._is_there(twins[0]) else None
+
+    def _is_there(self, file: str) -> bool:
+        with suppress(OSError):
+            identify(file, self.source_options)
+            return True
+        return False
 
     def _fresh(self, names: list[str]) -> Plan:
         """The plan that joins files to a new target."""

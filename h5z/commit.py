@@ -23,12 +23,12 @@ from pathlib import Path
 from typing import Any, cast
 
 from h5z.digest import Digest
-from h5z.disk import exchange, flush, flush_tree, remove
 from h5z.documents import Documents, Outcome, consolidated, dump, plan_documents
 from h5z.errors import H5zError, TargetError, UnfinishedTargetError
 from h5z.growth import grown
 from h5z.nodes import Json
 from h5z.plan import Plan
+from h5z.stores.disk import exchange, flush, flush_tree, remove
 from h5z.target import MARK, NEW, ROOT_DOCUMENTS, Target, reaching, successor_beside
 
 _SWAP = f"{MARK}/swap"  # in a successor on its way: what has none beside its target is an old one on its way out

@@ -2,120 +2,37 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
-
+from h5z.checking import LEVELS, check
 from h5z.chunking import DEFAULT_MEMORY
-from h5z.credentials import redact, separate, shown
-from h5z.digest import Digest
-from h5z.epochs import Shift
 from h5z.errors import H5zError, PlanError, SourceChangedError, SourceError
-from h5z.files import forget
-from h5z.grid import Region, region_shape
-from h5z.heartbeat import beat
-from h5z.identity import unchanged
+from h5z.hdf5.files import forget
+from h5z.hdf5.identity import unchanged
 from h5z.isolation import can_isolate, guarding, run_isolated
-from h5z.joined import JoinedArray, narrowed, places
-from h5z.joined import Piece as JoinedPiece
+from h5z.isolation.heartbeat import beat
 from h5z.nodes import Json, Tree
-from h5z.payload import summed
-from h5z.plan import ArrayPlan, Part, Plan, Task
-from h5z.planner import make_plan
+from h5z.plan import Plan
+from h5z.planning import plan, source_name, with_access
 from h5z.policy import Policy
 from h5z.report import Report
-from h5z.scan import scan
 from h5z.scheduling import elsewhere, on_workers, run, telling, watching
-from h5z.source import Dataset, SourceArray, lazy_array
-from h5z.verify import LEVELS, account, check
+from h5z.source import SourceArray, lazy_array
+from h5z.tasks import Work, account, run_task, source_array, work_nbytes, work_of
 
 if TYPE_CHECKING:
     import dask.array as da
     from dask.delayed import Delayed
 
     from h5z.target import Target
-    from h5z.units import Stored, TargetArray
 
 _BEGUN = {"begun": "", "replacing": ".h5z"}  # stages at which what is unfinished in a target is this call's own: where
-Work: TypeAlias = tuple[tuple[Any, Any, Region], ...]  # source or scratch, scratch or target, region
-
-
-def plan(
-    source: str | os.PathLike[str] | Tree,
-    target: Any = "",
-    *,
-    policy: Policy | None = None,
-    storage_options: dict[str, Any] | None = None,
-    isolated: bool = False,
-    timeout: float | None = None,
-    memory_limit: int | None = None,
-    workers: int | None = None,
-    **fields: Any,
-) -> Plan:
-    """Plan a migration: routes, chunks, objects, sizes, peak memory; nothing is written.
-
-    Parameters
-    ----------
-    source : path, URL or Tree
-        An HDF5 file, or what `scan(measure=True)` made of it.
-    target : path, URL or zarr Store
-        Where the Zarr store shall be.
-    policy : Policy, optional
-        What to do; its fields may also be given as keywords.
-    isolated, timeout, memory_limit
-        As for `scan`.
-    workers : int, optional
-        How many tasks run at once; the machine's cores by default.
-
-    Raises
-    ------
-    PlanError, UnsupportedError, SourceError
-        If the policy does not fit the source, something cannot be carried over, or the source cannot be read.
-    """
-    policy = Policy.of(policy, fields)
-    if isolated:
-        given: dict[str, Any] = {"policy": policy, "storage_options": storage_options, "workers": workers}
-        given |= {"timeout": timeout, "memory_limit": memory_limit}
-        made = Plan.from_dict(run_isolated(plan, source, target_name(target), subject=_name(source), **given))
-    else:
-        tree = source if isinstance(source, Tree) else _measured(source, policy, storage_options)
-        made = make_plan(tree, target_name(target), policy, workers=workers)
-    told = isinstance(target, str | os.PathLike) and made.target == os.fspath(target)
-    return replace(made, place=None if told else target, access=_access(source))
-
-
-def _measured(source: str | os.PathLike[str], policy: Policy, storage_options: dict[str, Any] | None) -> Tree:
-    roots = cast(Any, policy.external_roots)
-    return scan(source, measure=True, links=policy.links, external_roots=roots, storage_options=storage_options)
-
-
-def _access(source: str | os.PathLike[str] | Tree) -> dict[str, Any] | None:
-    """What a source's name does not say: credentials that its URL carried."""
-    if isinstance(source, Tree):
-        return source.access
-    name, options = separate(os.fspath(source))
-    return None if name == os.fspath(source) else options
-
-
-def _name(source: str | os.PathLike[str] | Tree) -> str:
-    return source.file if isinstance(source, Tree) else shown(os.fspath(source))
-
-
-def target_name(target: Any) -> str:
-    """A target as a plan names it, without credentials: its path or URL; a store by what it says of itself."""
-    return shown(os.fspath(target)) if isinstance(target, str | os.PathLike) else redact(str(target))
-
-
-def _with_access(made: Plan, options: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The options that reach a plan's source: those given, and what its URL carried."""
-    return {**made.access, **(options or {})} if made.access else options
 
 
 def lazy(source: str | os.PathLike[str], *, storage_options: dict[str, Any] | None = None, **fields: Any) -> dict[str, da.Array]:
@@ -132,64 +49,10 @@ def lazy(source: str | os.PathLike[str], *, storage_options: dict[str, Any] | No
     made = plan(source, storage_options=storage_options, **{"unsupported": "report", **fields})
     out = {}
     for array in made.arrays:
-        handle = cast(SourceArray, source_array(made, array, _with_access(made, storage_options)))
+        handle = cast(SourceArray, source_array(made, array, with_access(made, storage_options)))
         name = f"h5z-{made.fingerprint[:16]}-{array.path}"
         out[array.path] = lazy_array(handle, tuple(map(max, map(min, array.block, array.shape), (1,) * len(array.shape))), name)
     return out
-
-
-def source_array(
-    made: Plan,
-    array: ArrayPlan,
-    storage_options: dict[str, Any] | None = None,
-    *,
-    direct: bool = True,
-    place: Target | None = None,
-) -> SourceArray | JoinedArray:
-    """The handle that reads what becomes one planned array; past libhdf5 where that can be done, or not.
-
-    Of an array that grows, what its target has already is read from there, at `place`.
-    """
-    direct = direct and array.route != "library"
-    if array.axis is None:
-        return of_file(made, array, Part(made.source, made.size, made.mtime_ns, "", 0), storage_options, direct=direct)
-    from h5z.units import TargetArray
-
-    pieces = []
-    for part, (start, stop) in zip(made.parts, places([p.length for p in made.parts], array.kept), strict=True):
-        shift = part.shifts.get(array.source)
-        found = of_file(made, array, part, storage_options, direct=direct)
-        pieces.append(JoinedPiece(start, stop, found, Shift.from_list(shift) if shift else None))
-    if array.kept:
-        held = TargetArray(cast("Target", place), replace(array, attributes={}), made.policy.zarr_format)
-        pieces.insert(0, JoinedPiece(0, array.kept, held))
-    dtype = np.dtype(object) if array.is_text else array.leaf().dtype
-    return JoinedArray(array.axis, array.shape, cast("np.dtype[Any]", dtype), tuple(pieces))
-
-
-def of_file(
-    made: Plan, array: ArrayPlan, part: Part, storage_options: dict[str, Any] | None, *, direct: bool = True
-) -> SourceArray:
-    """The handle that reads what one file holds of a planned array."""
-    roots = tuple(os.fspath(folder) for folder in made.policy.external_roots)
-    stamp = (part.size, part.mtime_ns)
-    dataset = Dataset(part.file, array.source, array.whole or array.described, storage_options, direct, roots, stamp)
-    shape, source_shape = array.shape, array.source_shape
-    if array.axis is not None:
-        shape, source_shape = (
-            tuple(part.length if axis == array.axis else n for axis, n in enumerate(whole)) for whole in (shape, source_shape)
-        )
-        source_shape = tuple(part.shapes.get(array.source, source_shape))
-    return SourceArray(
-        dataset,
-        array.leaf(),
-        shape,
-        fill=array.fill_scalar(),
-        step=array.unit[0] if array.ragged else 0,
-        marks=array.marks,
-        source_shape=source_shape,
-        chunks=array.own,
-    )
 
 
 def graph(
@@ -215,7 +78,7 @@ def graph(
     from h5z.prepare import prepare
     from h5z.target import Target
 
-    source_options = _with_access(made, source_options)
+    source_options = with_access(made, source_options)
     place = Target.of(made.place or made.target, storage_options)
     target, finished = prepare(place, made, overwrite=overwrite, shared=True)
     if finished:
@@ -226,7 +89,7 @@ def graph(
     phases = (
         []
         if finished
-        else [list(_work(made, target, done, staging=phase, storage_options=source_options)) for phase in (True, False)]
+        else [list(work_of(made, target, done, staging=phase, storage_options=source_options)) for phase in (True, False)]
     )
     staging, writing = phases or ([], [])
     layer: dict[Any, Any] = {(name, task.number): (partial(run_task, target, task.number, work),) for task, work in staging}
@@ -243,68 +106,6 @@ def _count(records: list[Any]) -> int:
 
 def _run_after(target: Target, number: int, work: Work, _: int) -> dict[str, Json]:
     return run_task(target, number, work)
-
-
-def _work(
-    made: Plan, target: Target, done: set[int], *, staging: bool, storage_options: dict[str, Any] | None = None
-) -> Iterator[tuple[Task, Work]]:
-    """The tasks of a phase that are still to do, each with the handles that it needs."""
-    from h5z.staging import Scratch
-    from h5z.units import TargetArray
-
-    handles: dict[int, tuple[SourceArray | JoinedArray, Scratch | None, TargetArray]] = {}
-    units = target.seat_of(made)
-    for task in made.tasks():
-        if task.number in done or task.staging != staging:
-            continue
-        work: list[tuple[Any, Any, Region]] = []
-        for piece in task.pieces:
-            if piece.array not in handles:
-                array = made.arrays[piece.array]
-                bare = replace(array, attributes={}, marks=(), payload=summed(array.payload))
-                scratch = Scratch(target, bare, piece.array) if array.stage else None
-                written = TargetArray(units, bare, made.policy.zarr_format)
-                handles[piece.array] = source_array(made, array, storage_options, place=units), scratch, written
-            source, scratch, written = handles[piece.array]
-            near = narrowed(source, piece.region)
-            work.append((near, scratch, piece.region) if staging else (scratch or near, written, piece.region))
-        yield task, tuple(work)
-
-
-def run_task(target: Target, number: int, work: Work) -> dict[str, Json]:
-    """Read and write one task's pieces, then mark it done."""
-    from h5z.staging import Scratch
-
-    ended = target.record(number)
-    if ended is not None:  # by a worker that died before it could tell
-        return ended
-    record: dict[str, Json] = {"units": 0, "nbytes": 0, "decoded": 0, "checksums": {}}
-    digests: dict[str, Digest] = {}
-    for source, written, region in work:
-        beat()
-        if isinstance(written, Scratch):
-            written.put(region, source.read(region))
-            continue
-        record["decoded"] += math.prod(region_shape(region)) * written.plan.itemsize
-        stored = moved(source, written, region)
-        record["units"] += stored.units
-        record["nbytes"] += stored.nbytes
-        sums = record["checksums"]
-        sums[written.plan.path] = (sums.get(written.plan.path, 0) + stored.checksum) % (1 << 64)
-        if written.plan.route != "copy":  # whose values nobody has seen
-            digests[written.plan.path] = digests.get(written.plan.path, Digest()) + stored.digest
-    record["digests"] = {path: str(found) for path, found in digests.items()}
-    target.mark_done(number, record)
-    for source, _, region in work:
-        if isinstance(source, Scratch):
-            source.drop(region)
-    return record
-
-
-def moved(source: Any, written: TargetArray, region: Region) -> Stored:
-    """Move a region by its array's route."""
-    move = {"copy": written.copy, "recode": written.recode}.get(written.plan.route, written.regrid)
-    return move(source, region)
 
 
 def convert(
@@ -371,7 +172,7 @@ def convert(
     if isolated and can_isolate(target, scheduler):
         given = {"policy": Policy.of(policy, fields), "verify": verify, "overwrite": overwrite, "scheduler": scheduler}
         given |= {"storage_options": storage_options, "source_options": source_options, "workers": workers}
-        limits |= {"subject": _name(source), "clear_up": partial(_take_away, target, storage_options)}
+        limits |= {"subject": source_name(source), "clear_up": partial(_take_away, target, storage_options)}
         with telling(progress) as tell:
             return Report.from_dict(run_isolated(convert, source, target, progress=tell, **limits, **given))
     from h5z.target import Target
@@ -391,7 +192,7 @@ def convert(
         **fields,
     )
     how: dict[str, Any] = {"verify": verify, "scheduler": scheduler, "progress": progress, "start": start}
-    how |= {"source_options": _with_access(made, source_options), "limits": limits if isolated else None}
+    how |= {"source_options": with_access(made, source_options), "limits": limits if isolated else None}
     return carry_out(made, place, overwrite=overwrite, patient=patient, **how)
 
 
@@ -475,7 +276,7 @@ def _run_tasks(
     done = place.done()
     advance(sum(record.get("decoded", 0) for record in done.values()))
     for staging in (True, False):
-        tasks = _work(made, place, set(done), staging=staging, storage_options=source_options)
+        tasks = work_of(made, place, set(done), staging=staging, storage_options=source_options)
         jobs = ((run_task, (place, task.number, work), 0 if staging else work_nbytes(work)) for task, work in tasks)
         run(guarding(jobs, guard), scheduler, made.workers, advance)
 
@@ -491,11 +292,6 @@ def _verified(place: Target, level: str | None) -> bool:
     """Whether a finished target was verified at a level, or a stricter one, before it was committed."""
     record = (place.root() or {}).get("h5z", {}).get("verified")
     return level is not None and record in LEVELS and LEVELS.index(record) >= LEVELS.index(level)
-
-
-def work_nbytes(work: Work) -> int:
-    """Decoded bytes of a task's pieces."""
-    return sum(math.prod(region_shape(region)) * int(written.plan.itemsize) for _, written, region in work)
 
 
 def _unchanged(made: Plan, source_options: dict[str, Any] | None) -> None:

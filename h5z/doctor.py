@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
-from h5z.filters import NBIT, at_hand, filter_available
+from h5z.hdf5.filters import NBIT, at_hand, filter_available
 
 PACKAGES = (
     "h5z",

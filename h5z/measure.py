@@ -12,18 +12,18 @@ from typing import Any, cast
 import numpy as np
 from h5py import h5i
 
-from h5z import nulls
-from h5z.chunkindex import chunk_states
 from h5z.dimensions import is_bare
-from h5z.direct import Fetch
 from h5z.dtypes import Leaf, access, class_of, is_string, leaves, parts, variable
 from h5z.errors import UnsupportedError
-from h5z.filters import BUILTIN, filter_available
 from h5z.grid import ChunkGrid, region_shape
+from h5z.hdf5 import nulls
+from h5z.hdf5.chunkindex import chunk_states
+from h5z.hdf5.direct import Fetch
+from h5z.hdf5.filters import BUILTIN, filter_available
+from h5z.hdf5.references import reference_text
 from h5z.nodes import ArrayNode
 from h5z.pacing import pieces
 from h5z.payload import Run, joined
-from h5z.references import reference_text
 from h5z.runs import encode_runs
 from h5z.source import Dataset, split
 

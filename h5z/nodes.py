@@ -273,7 +273,7 @@ class Tree(Record):
     access : dict, optional
         Credentials that the file's URL carried, as storage options; neither shown nor written.
     digest : str
-        Of a file's header and of where its data lie (`h5z.identity`); empty of a tree that was not measured.
+        Of a file's header and of where its data lie (`h5z.hdf5.identity`); empty of a tree that was not measured.
     creation : mapping, optional
         What the file was created with, where it is not HDF5's default: version of the superblock, sizes, strategy of space.
     """

@@ -227,6 +227,11 @@ class Task:
     staging: bool = False
 
 
+def located(file: str) -> str:
+    """A file's name from wherever one looks: its absolute path, or its URL."""
+    return file if "://" in file else os.path.abspath(file)
+
+
 @dataclass(frozen=True)
 class Part(Record):
     """A file of several that are joined along a dimension.
@@ -256,8 +261,8 @@ class Part(Record):
 
     @property
     def name(self) -> str:
-        """What tells it from others."""
-        return os.path.basename(self.file)
+        """What tells it from others, which may have the same name in another folder."""
+        return located(self.file)
 
     def identity(self) -> list[Any]:
         """What a target records of it."""
@@ -275,7 +280,7 @@ class Plan(Record):
     access : dict, optional
         Credentials that the source's URL carried, as storage options; neither shown nor written.
     digest : str
-        Of the source's header and of where its data lie (`h5z.identity`).
+        Of the source's header and of where its data lie (`h5z.hdf5.identity`).
     dim, parts : str, tuple of Part
         Of a target that is joined of several files: the dimension along which, and those that this run adds, in order.
     schema : dict

@@ -27,11 +27,11 @@ from h5z.chunking import (
 )
 from h5z.codecs import PORTABLE, Chain, default, fit, from_filters
 from h5z.dimensions import NON_COORDINATE, Dimensions, dimensions, is_netcdf, parent
-from h5z.direct import is_plain
 from h5z.dtypes import Leaf, access, class_of, is_string, leaves, plain, raw_layout
 from h5z.errors import PlanError, UnsupportedError, one_line
-from h5z.filters import decodable
 from h5z.grid import ChunkGrid
+from h5z.hdf5.direct import is_plain
+from h5z.hdf5.filters import decodable
 from h5z.names import escape, unique
 from h5z.nodes import ArrayNode, Attribute, Datatype, GroupNode, Json, Problem, Shape, Tree, TypeNode
 from h5z.payload import mean_nbytes

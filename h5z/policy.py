@@ -14,7 +14,7 @@ from typing import Any
 from h5z.codecs import parse
 from h5z.errors import PlanError, one_line
 from h5z.nodes import Json
-from h5z.retries import ATTEMPTS
+from h5z.stores.retries import ATTEMPTS
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _UNITS |= {"KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import cast
 
 from h5z.commit import end_swap, swapping
-from h5z.disk import boot
 from h5z.errors import H5zError, PlanError, TargetError, TargetExistsError, one_line
 from h5z.growth import recorded, strays
-from h5z.lease import Lease, held, holder
 from h5z.nodes import Json
 from h5z.plan import Plan
+from h5z.stores.disk import boot
+from h5z.stores.lease import Lease, held, holder
 from h5z.target import MARK, NEW, Target, reaching, seat, successor_beside
 from h5z.units import TargetArray
 
@@ -29,7 +29,7 @@ def prepare(
     Parameters
     ----------
     shared, patient : bool
-        Of the lease: `h5z.lease.acquire`.
+        Of the lease: `h5z.stores.lease.acquire`.
 
     Returns
     -------

@@ -6,15 +6,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from h5z.convert import moved, source_array
+from h5z.checking import check
 from h5z.differences import structure
 from h5z.documents import Documents, Outcome, consolidated, dump, plan_documents
 from h5z.errors import PlanError
 from h5z.plan import ArrayPlan, Plan
 from h5z.report import Difference
 from h5z.target import Target
+from h5z.tasks import moved, source_array
 from h5z.units import Stored, TargetArray
-from h5z.verify import check
 
 
 @dataclass(frozen=True)

@@ -19,27 +19,28 @@ import h5py
 import numpy as np
 from h5py import h5, h5a, h5d, h5ds, h5f, h5g, h5l, h5o, h5p, h5s, h5t, h5z
 
-from h5z import limits, nulls
+from h5z import limits
 from h5z.attributes import encode
 from h5z.credentials import joined, separate
 from h5z.dimensions import is_bare
-from h5z.direct import Fetch, local_fetch
 from h5z.dtypes import access, describe, is_string, leaves, memory, variable
 from h5z.errors import H5zError, PlanError, SourceError, one_line
-from h5z.files import open_dataset, open_file, open_url
-from h5z.filters import filter_available
-from h5z.heartbeat import beat
-from h5z.identity import ChunkIndex, header_digest
+from h5z.hdf5 import nulls
+from h5z.hdf5.direct import Fetch, local_fetch
+from h5z.hdf5.files import open_dataset, open_file, open_url
+from h5z.hdf5.filters import filter_available
+from h5z.hdf5.identity import ChunkIndex, header_digest
+from h5z.hdf5.listing import identify
+from h5z.hdf5.ranged import Ranges
+from h5z.hdf5.references import address, lone_paths, mapping_text, reference_text
+from h5z.hdf5.roots import Roots
+from h5z.hdf5.typeids import has_text
 from h5z.isolation import run_isolated
+from h5z.isolation.heartbeat import beat
 from h5z.libhdf5 import DONT_FILTER_PARTIAL_CHUNKS, chunk_options, comment
-from h5z.listing import identify
 from h5z.measure import LARGEST_CONTENT, measured
 from h5z.nodes import ArrayNode, Attribute, Datatype, GroupNode, Json, Link, Node, Problem, Tree, TypeNode
-from h5z.ranged import Ranges
-from h5z.references import address, lone_paths, mapping_text, reference_text
-from h5z.roots import Roots
 from h5z.source import Dataset
-from h5z.typeids import has_text
 
 _LAYOUTS = {h5d.COMPACT: "compact", h5d.CONTIGUOUS: "contiguous", h5d.CHUNKED: "chunked", h5d.VIRTUAL: "virtual"}
 _FILL_TIMES = {h5d.FILL_TIME_ALLOC: "alloc", h5d.FILL_TIME_NEVER: "never", h5d.FILL_TIME_IFSET: "ifset"}

@@ -15,15 +15,15 @@ import h5py
 import numpy as np
 from h5py import h5s
 
-from h5z.direct import DirectReader
 from h5z.dtypes import Leaf, access, memory, relabelled
 from h5z.errors import SourceError
-from h5z.files import OpenFile, files, reading
 from h5z.grid import Region, region_shape
-from h5z.heartbeat import beat
+from h5z.hdf5.direct import DirectReader
+from h5z.hdf5.files import OpenFile, files, reading
+from h5z.hdf5.references import reference_text
+from h5z.hdf5.terminated import cut
+from h5z.isolation.heartbeat import beat
 from h5z.nodes import Datatype
-from h5z.references import reference_text
-from h5z.terminated import cut
 
 if TYPE_CHECKING:
     import dask.array as da

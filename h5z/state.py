@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from h5z.errors import TargetError
-from h5z.listing import identify
+from h5z.hdf5.listing import identify
 from h5z.nodes import Problem, Record
 from h5z.plan import FORMAT
 from h5z.policy import RUNNING, Policy

@@ -16,21 +16,21 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from h5z.claims import Claims, FolderClaims
 from h5z.credentials import joined, redact, separate
 from h5z.digest import Digest
-from h5z.disk import clear_folder, remove, remove_empty, write_whole
 from h5z.errors import H5zError, LeaseLostError, PlanError, TargetError, TargetExistsError, TransientError, is_transient, one_line
-from h5z.lease import Lease, acquire, check, ending, let_go
 from h5z.nodes import Json
 from h5z.plan import Plan
-from h5z.remote import open_url
-from h5z.retries import ATTEMPTS, persist
+from h5z.stores.claims import Claims, FolderClaims
+from h5z.stores.disk import clear_folder, remove, remove_empty, write_whole
+from h5z.stores.lease import Lease, acquire, check, ending, let_go
+from h5z.stores.remote import open_url
+from h5z.stores.retries import ATTEMPTS, persist
 
 if TYPE_CHECKING:
     from zarr.abc.store import Store
 
-    from h5z.stores import Objects
+    from h5z.stores.objects import Objects
 
 MARK = ".h5z"
 NEW = f"{MARK}/new/"
@@ -67,7 +67,7 @@ class Target:
         if isinstance(where, Target):
             return where
         if not isinstance(where, str | os.PathLike):
-            from h5z.stores import is_store
+            from h5z.stores.objects import is_store
 
             if is_store(where):
                 return cls(where)
@@ -84,7 +84,7 @@ class Target:
         """The local folder, or None for what is not one."""
         if isinstance(self.where, str):
             return None if "://" in self.where else Path(self.where)
-        from h5z.stores import folder_of
+        from h5z.stores.objects import folder_of
 
         return folder_of(self.where)
 
@@ -93,7 +93,7 @@ class Target:
         """Whether other processes reach the same target; what lies in this one's memory they do not."""
         if isinstance(self.where, str):
             return not self.where.startswith("memory://")
-        from h5z.stores import is_shared
+        from h5z.stores.objects import is_shared
 
         return is_shared(self.where)
 
@@ -102,7 +102,7 @@ class Target:
         if not isinstance(self.where, str):
             return self.where
         if "://" not in self.where:
-            from h5z.stores import local_store
+            from h5z.stores.objects import local_store
 
             return local_store(self.where)
         with reaching(self.name):
@@ -117,14 +117,14 @@ class Target:
         """The open store; one that is no folder tries again what fails in a way that may pass."""
         if self.path is not None:
             return self._opened
-        from h5z.stores import PersistentStore
+        from h5z.stores.objects import PersistentStore
 
         return PersistentStore(self._opened, self.attempts)
 
     @cached_property
     def _objects(self) -> Objects:
         """What is in the store, where that is no folder."""
-        from h5z.stores import Objects
+        from h5z.stores.objects import Objects
 
         return Objects(self.store)
 
@@ -294,12 +294,12 @@ class Target:
         folder = self.path
         if folder is not None:
             return FolderClaims(partial(seat, folder))
-        from h5z.storeclaims import store_claims
+        from h5z.stores.storeclaims import store_claims
 
         return store_claims(self._opened, f"{MARK}/lease/", self.attempts)
 
     def hold(self, *, shared: bool = False, adopt: bool = False, patient: bool = False) -> Target:
-        """The target with the lease on it taken (`h5z.lease.acquire`); `release` it at the end.
+        """The target with the lease on it taken (`h5z.stores.lease.acquire`); `release` it at the end.
 
         Raises
         ------

@@ -17,7 +17,7 @@ from h5z.digest import Digest, constant_digest, digest
 from h5z.documents import array_document
 from h5z.grid import ChunkGrid, Region
 from h5z.plan import ArrayPlan
-from h5z.sharding import shard
+from h5z.stores.sharding import shard
 from h5z.target import Target, reaching
 
 if TYPE_CHECKING:

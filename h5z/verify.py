@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
-import math
 import os
-import random
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from h5z.checking import LEVELS, check
 from h5z.credentials import separate, shown
-from h5z.digest import Digest, constant_digest, digest, total
 from h5z.errors import PlanError, TargetError
-from h5z.files import forget, open_file
-from h5z.grid import ChunkGrid, Region, grow, intersect, region_shape
-from h5z.heartbeat import beat
-from h5z.isolation import can_isolate, guarding, run_isolated
-from h5z.joined import Readable, narrowed
-from h5z.nodes import Shape
-from h5z.plan import ArrayPlan, Plan
+from h5z.hdf5.files import forget, open_file
+from h5z.isolation import can_isolate, run_isolated
+from h5z.plan import Plan
+from h5z.planning import plan
 from h5z.policy import Policy
-from h5z.report import Difference, Report
-from h5z.scheduling import Job, run, telling, watching
+from h5z.report import Report
+from h5z.scheduling import telling, watching
+from h5z.tasks import account
 
 if TYPE_CHECKING:
     from h5z.target import Target
-    from h5z.units import TargetArray
-
-LEVELS = ("structure", "sample", "full")
-_SAMPLES = 4
-_JOB_NBYTES = 16 << 20
-_JOB_PIECES = 256
-_MOST_PIECES = 1024  # of an array, about: regions where nothing is stored are dealt with at once
 
 
 def verify(
@@ -121,8 +109,6 @@ def verify(
 
 def _plan_again(source: str, place: Target, target: Any, source_options: dict[str, Any] | None, **limits: Any) -> Plan:
     """The plan that a finished target's policy makes of the source today."""
-    from h5z.convert import plan
-
     root = place.root()
     if root is None:
         found = "an unfinished one" if place.exists() else "nothing"
@@ -132,237 +118,3 @@ def _plan_again(source: str, place: Target, target: Any, source_options: dict[st
         raise TargetError(f"{place.name}: expected a target of h5z, found a Zarr hierarchy without its record")
     policy = Policy.from_dict(record["policy"])
     return plan(source, target, policy=policy, storage_options=source_options, **limits)
-
-
-def account(made: Plan, place: Target, status: str, start: float, **rest: Any) -> Report:
-    """The report of a plan that was carried out or verified, begun at `start` of `time.perf_counter`."""
-    routes: dict[str, int] = {}
-    for array in made.arrays:
-        routes[array.route] = routes.get(array.route, 0) + array.nbytes
-    return Report(
-        made.subject,
-        place.name,
-        status,
-        arrays=len(made.arrays),
-        groups=len(made.groups),
-        nbytes=made.nbytes,
-        source_nbytes=sum(size for _, size, _, _ in made.identities),
-        units=sum(array.units.size for array in made.arrays),
-        seconds=time.perf_counter() - start,
-        not_carried=made.not_carried,
-        notes=made.notes,
-        routes=routes,
-        **rest,
-    )
-
-
-def check(
-    made: Plan,
-    place: Target,
-    level: str,
-    scheduler: Any,
-    advance: Callable[[int], None],
-    source_options: dict[str, Any] | None = None,
-    *,
-    finished: bool = False,
-    guard: dict[str, Any] | None = None,
-) -> tuple[tuple[Difference, ...], int, dict[str, Digest]]:
-    """Compare a target's arrays with the plan's source; of a finished target also its metadata with the plan.
-
-    Returns
-    -------
-    differences : tuple of Difference
-        The first of each array, and every metadata document that differs.
-    checked_nbytes : int
-        Decoded bytes compared.
-    digests : dict
-        Of every array that is the same on both sides, by path; at level "full".
-    """
-    from h5z.convert import source_array
-    from h5z.differences import structure
-    from h5z.units import Stored, TargetArray
-
-    def work(jobs: Iterable[Job]) -> list[Any]:
-        return run(guarding(jobs, guard), scheduler, made.workers, advance)
-
-    units = place.seat_of(made)
-    found, digests = structure(made, place, finished=True) if finished and not made.parts else ([], {})
-    broken = {difference.path for difference in found}
-    pairs: list[tuple[Readable, TargetArray]] = [
-        (
-            source_array(made, array, source_options, direct=False, place=units),
-            TargetArray(units, array, made.policy.zarr_format),
-        )
-        for array in made.arrays
-        if level != "structure" and array.path not in broken
-    ]
-    if level != "full":
-        samples = [(narrowed(source, region), written, region) for source, written in pairs for region in _sampled(written.plan)]
-        results = work((_differences, (group,), nbytes) for group, nbytes in _grouped(samples))
-        first = {item["path"]: Difference(**item) for group in reversed(results) for item in reversed(group)}
-        return (*found, *first.values()), sum(region_nbytes(written.plan, region) for _, written, region in samples), {}
-    of_source, of_target = _both_sides(pairs, work)
-    sums, written_digests = recorded(place, finished)
-    digests |= written_digests
-    same = {}
-    for source, written in pairs:
-        path = written.plan.path
-        expected, (stored, difference) = of_source.get(path, Digest()), of_target.get(path, (Stored(), None))
-        checksum = f"{stored.checksum:016x}"
-        if difference is None and stored.digest != expected:
-            difference = _first(source, written, expected, stored.digest)
-        if difference is None and checksum != sums.get(path, checksum):
-            difference = Difference(path, "checksum of stored bytes", sums[path], checksum)
-        if difference is None and expected != digests.get(path, expected):
-            difference = Difference(path, "digest of values", str(digests[path]), str(expected))
-        if difference is None:
-            same[path] = expected
-        else:
-            found.append(difference)
-    return tuple(found), sum(written.plan.nbytes for _, written in pairs), same
-
-
-def _both_sides(pairs: list[tuple[Readable, TargetArray]], work: Callable[[Iterable[Job]], list[Any]]) -> Any:
-    """What each side holds, by path: the source's digests; and what is stored, or the first unit that cannot be read."""
-    from h5z.units import Stored
-
-    reading = (
-        (narrowed(source, region), written, region)
-        for source, written in pairs
-        for region in written.plan.cells(_coarse(written.plan, written.plan.witness))
-    )
-    units = (
-        (None, written, region) for _, written in pairs for region in written.plan.cells(_coarse(written.plan, written.plan.unit))
-    )
-    jobs: Iterator[Job] = chain(
-        ((_source_digests, (group,), nbytes) for group, nbytes in _grouped(reading)),
-        ((_target_digests, (group,), nbytes) for group, nbytes in _grouped(units)),
-    )
-    of_source: dict[str, Digest] = {}
-    of_target: dict[str, Any] = {}
-    for side, results in work(jobs):
-        for path, result, difference in results:
-            if side == "source":
-                of_source[path] = of_source.get(path, Digest()) + Digest.parse(result)
-            else:
-                stored, before = of_target.get(path, (Stored(), None))
-                units, nbytes, checksum, digest = result
-                found = stored + Stored(units, nbytes, checksum, Digest.parse(digest))
-                of_target[path] = (found, before or (Difference(**difference) if difference else None))
-    return of_source, of_target
-
-
-def _coarse(array: ArrayPlan, cell: Shape) -> Shape:
-    """A cell that holds whole ones, so many that an array is cut into some thousands at most."""
-    return grow(cell, array.shape, math.prod(array.shape) // _MOST_PIECES)
-
-
-def _grouped(pieces: Iterable[tuple[Any, TargetArray, Region]]) -> Iterator[tuple[tuple[Any, ...], int]]:
-    """Pieces in groups that make a task each, and the bytes of each group."""
-    group: list[Any] = []
-    nbytes = 0
-    for piece in pieces:
-        group.append(piece)
-        nbytes += region_nbytes(piece[1].plan, piece[2])
-        if nbytes >= _JOB_NBYTES or len(group) >= _JOB_PIECES:
-            yield tuple(group), nbytes
-            group, nbytes = [], 0
-    if group:
-        yield tuple(group), nbytes
-
-
-def region_nbytes(array: ArrayPlan, region: Region) -> int:
-    """Decoded bytes of a region."""
-    return math.prod(region_shape(region)) * array.itemsize
-
-
-def _differences(pieces: tuple[tuple[Readable, TargetArray, Region], ...]) -> list[dict[str, Any]]:
-    from h5z.differences import compare
-
-    found = []
-    for piece in pieces:
-        beat()
-        found.append(compare(*piece))
-    return [difference.to_dict() for difference in found if difference is not None]
-
-
-def _source_digests(pieces: tuple[tuple[Readable, TargetArray, Region], ...]) -> tuple[str, list[Any]]:
-    results: list[Any] = []
-    for source, written, region in pieces:
-        cells = ChunkGrid(written.plan.shape, written.plan.witness)
-        found = _left_out(source, region)
-        if found is None:
-            parts = [intersect(cells.region(index), region) for index in cells.overlapping(region)]
-            found = total(_source_digest(source, part, alone=len(parts) == 1) for part in parts)
-        results.append((written.plan.path, str(found), None))
-    return "source", results
-
-
-def _left_out(source: Readable, region: Region) -> Digest | None:
-    """The digest of a region of which a source stores nothing; None of any other."""
-    from h5z.units import constant
-
-    beat()
-    value = constant(source, region)
-    return None if value is None else constant_digest(value, region)
-
-
-def _source_digest(source: Readable, region: Region, *, alone: bool) -> Digest:
-    """The digest of what verification reads at once."""
-    found = None if alone else _left_out(source, region)
-    if found is None:
-        beat()
-        found = digest(source.read(region), region)
-    return found
-
-
-def _target_digests(pieces: tuple[tuple[None, TargetArray, Region], ...]) -> tuple[str, list[Any]]:
-    from h5z.differences import unreadable
-    from h5z.units import Stored
-
-    results: list[Any] = []
-    last: tuple[TargetArray | None, Any] = None, None
-    for _, written, region in pieces:
-        array, stored, difference = written.plan, Stored(), None
-        reader = last[1] if last[0] is written else written.reader()
-        last = written, reader
-        for index in array.units.overlapping(region):
-            beat()
-            try:
-                stored += reader.read(index)
-            except Exception as error:  # a decoder may raise anything on damaged bytes
-                difference = difference or unreadable(array.path, array.units.region(index), error).to_dict()
-        results.append((array.path, (stored.units, stored.nbytes, stored.checksum, str(stored.digest)), difference))
-    return "target", results
-
-
-def _first(source: Readable, written: TargetArray, expected: Digest, found: Digest) -> Difference:
-    """The first difference of an array whose digests differ."""
-    from h5z.differences import compare
-
-    for region in written.plan.cells(written.plan.block):
-        difference = compare(source, written, region)
-        if difference is not None:
-            return difference
-    return Difference(written.plan.path, "digest of values", str(expected), str(found))
-
-
-def recorded(place: Target, finished: bool) -> tuple[dict[str, str], dict[str, Digest]]:
-    """The checksums of stored bytes and the digests of values that were taken when they were written, by path."""
-    from h5z.commit import checksums, recorded_digests
-
-    if finished:
-        record: Any = (place.root() or {}).get("h5z", {})
-        return dict(record.get("checksums", {})), {}
-    done = place.done()
-    return checksums(done), recorded_digests(done)
-
-
-def _sampled(array: ArrayPlan) -> list[Region]:
-    """The first, the last and some write units between."""
-    if array.kept:
-        cells = list(array.cells(array.unit))
-        return random.sample(cells, min(len(cells), _SAMPLES + 2))
-    grid = array.units
-    chosen = {0, grid.size - 1, *(random.randrange(grid.size) for _ in range(_SAMPLES))} if grid.size else set()
-    return [grid.region(grid.index(number)) for number in sorted(chosen)]

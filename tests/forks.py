@@ -98,7 +98,7 @@ def convert(
     The first steps may be free of pauses.
     """
     import h5z
-    from h5z import lease
+    from h5z.stores import lease
 
     lease.SPAN = span
     log_tasks(log)

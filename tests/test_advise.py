@@ -19,11 +19,11 @@ from zarr.storage import LocalStore
 
 import flows
 import h5z
-from h5z.access import best, candidates, cost, patterns
 from h5z.advise import advise
+from h5z.advise.access import best, candidates, cost, patterns
+from h5z.advise.trials import trials
 from h5z.errors import PlanError, SourceError, TargetError, TargetExistsError
 from h5z.policy import Policy
-from h5z.trials import trials
 
 from .running import Run
 

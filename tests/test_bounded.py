@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 import h5z
-from h5z.bounded import bunzip2, inflate, unblosc, unlz4, unzstd
 from h5z.errors import SourceError
-from h5z.files import local_fetch
+from h5z.hdf5.bounded import bunzip2, inflate, unblosc, unlz4, unzstd
+from h5z.hdf5.files import local_fetch
 from h5z.isolation import run_isolated
 
 from .test_isolation import Told

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -205,6 +206,28 @@ def test_what_cannot_be_added_is_refused_and_joined_anew_when_asked(write: Write
         h5z.combine(files, target, dim="y")
     with pytest.raises(TargetExistsError, match="found another"):
         h5z.combine(files, target, dim="time", codec="zstd:3")
+
+
+def test_files_of_one_name_in_several_folders(write: Write, tmp_path: Path) -> None:
+    """A folder a year, the same names in each; and an archive that has moved."""
+
+    def moved(file: Path, folder: str) -> Path:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        os.utime(file, ns=(10**18, 10**18))  # as an archive's extraction may leave them all
+        return file.rename(tmp_path / folder / "data.nc")
+
+    target = tmp_path / "t.zarr"
+    first = moved(write(0), "2019")
+    h5z.combine([first], target, dim="time")
+    second = moved(write(5), "2020")
+    assert h5z.combine([second], target, dim="time").status == "converted"
+    judge([first, second], target)
+    assert h5z.combine([first, second], target, dim="time").status == "unchanged"
+    third = write(10)
+    assert h5z.combine([third], target, dim="time").status == "converted"
+    (tmp_path / "elsewhere").mkdir()
+    third = third.rename(tmp_path / "elsewhere" / third.name)
+    assert h5z.combine([first, second, third], target, dim="time").status == "unchanged"
 
 
 def recount_area(data: xr.Dataset) -> xr.Dataset:

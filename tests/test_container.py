@@ -23,10 +23,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from h5z.container import Container, forget_all, seal_all
+from h5z.container.frames import MAGIC
+from h5z.container.salvage import check, salvage
 from h5z.errors import H5zError, PlanError, SourceError, TargetError
-from h5z.frames import MAGIC
-from h5z.salvage import check, salvage
-from h5z.symboltable import View, hierarchy, superblock
+from h5z.hdf5.symboltable import View, hierarchy, superblock
 
 HERE = Path(__file__).parent
 PROGRAM = HERE / "killing.py"

@@ -24,13 +24,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import h5z
-from h5z import filters
-from h5z.blosc2frames import UnusualError
-from h5z.direct import DirectReader, direct_reader, local_fetch
 from h5z.doctor import examine
 from h5z.errors import SourceError
-from h5z.files import forget, open_dataset
 from h5z.grid import Region
+from h5z.hdf5 import filters
+from h5z.hdf5.blosc2frames import UnusualError
+from h5z.hdf5.direct import DirectReader, direct_reader, local_fetch
+from h5z.hdf5.files import forget, open_dataset
 from h5z.source import Dataset
 
 from .oddities.layouts import filtered, sample
@@ -162,7 +162,7 @@ def test_each_filter_is_read_alike(tmp_path: Path, pipeline: str) -> None:
         for _ in range(6):
             region = tuple(slice(*sorted(chance.sample(range(n + 1), 2))) for n in did.shape)
             assert reader.read(region).tobytes() == whole[region].tobytes(), (name, region)
-    assert count == 4 * len(dtypes) or "snappy" in pipeline, "each filter of h5z.filters is read directly"
+    assert count == 4 * len(dtypes) or "snappy" in pipeline, "each filter of h5z.hdf5.filters is read directly"
 
 
 def test_all_filters_are_tried() -> None:
@@ -280,8 +280,8 @@ def in_memory() -> h5py.File:
 FUZZ = """
 import faulthandler, json, random, sys
 import h5py
-from h5z.filters import decode
-from h5z.blosc2frames import UnusualError
+from h5z.hdf5.filters import decode
+from h5z.hdf5.blosc2frames import UnusualError
 
 faulthandler.enable()
 chance = random.Random(11)
@@ -349,7 +349,7 @@ import sys
 sys.modules["imagecodecs"] = None
 import numpy as np
 import h5z
-from h5z import filters
+from h5z.hdf5 import filters
 from h5z.source import Dataset
 
 tree = h5z.scan(sys.argv[1])

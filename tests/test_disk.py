@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from h5z import disk
+from h5z.stores import disk
 
 
 def test_a_tree_is_flushed_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,8 +28,8 @@ from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore, WrapperStore
 
 import h5z
-from h5z import retries
 from h5z.errors import SourceChangedError, TargetError, TargetExistsError, TransientError
+from h5z.stores import retries
 
 from .forks import HOME, PIECES, ForkServer
 from .running import Run
@@ -507,11 +507,11 @@ def test_a_plan_that_the_disk_has_lost(source: Path, tmp_path: Path, expected: d
 
 LOG = """
 import importlib, multiprocessing, os, sys, time
-import h5z.convert
+import h5z.tasks
 
-convert = sys.modules["h5z.convert"]
-if multiprocessing.parent_process() is not None and not hasattr(convert, "unlogged"):  # a worker, for the first time
-    convert.unlogged = convert.run_task
+tasks = sys.modules["h5z.tasks"]
+if multiprocessing.parent_process() is not None and not hasattr(tasks, "unlogged"):  # a worker, for the first time
+    tasks.unlogged = tasks.run_task
 
     def run_task(target, number, work):
         with open({log!r}, "a") as file:
@@ -520,12 +520,12 @@ if multiprocessing.parent_process() is not None and not hasattr(convert, "unlogg
             wait = file.read().count("ended") >= {free}
         while wait and os.path.exists({held!r}):
             time.sleep(0.01)
-        record = convert.unlogged(target, number, work)
+        record = tasks.unlogged(target, number, work)
         with open({log!r}, "a") as file:
             file.write(f"ended {{number}}\\n")
         return record
 
-    convert.run_task = run_task
+    tasks.run_task = run_task
 """
 
 

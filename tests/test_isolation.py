@@ -19,7 +19,7 @@ import pytest
 
 import h5z
 from h5z.errors import H5zError, IsolationError, SourceError, TransientError
-from h5z.identity import ChunkIndex, header_digest
+from h5z.hdf5.identity import ChunkIndex, header_digest
 from h5z.isolation import run_isolated
 from h5z.target import Target
 

@@ -21,10 +21,10 @@ import zarr
 from zarr.storage import FsspecStore, LocalStore, MemoryStore, ObjectStore, WrapperStore
 
 import h5z
-from h5z import lease
-from h5z.claims import Claims, FolderClaims
 from h5z.errors import LeaseLostError, TargetError, TargetHeldError
-from h5z.storeclaims import ObjectClaims, StoreClaims, UrlClaims
+from h5z.stores import lease
+from h5z.stores.claims import Claims, FolderClaims
+from h5z.stores.storeclaims import ObjectClaims, StoreClaims, UrlClaims
 from h5z.target import Target
 
 from .forks import PIECES, ForkServer

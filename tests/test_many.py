@@ -13,7 +13,7 @@ import pytest
 import zarr
 
 import h5z
-from h5z import files, references
+from h5z.hdf5 import files, references
 from h5z.target import Target
 
 CELLS = 120

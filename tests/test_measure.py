@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import h5z
-from h5z.direct import local_fetch
-from h5z.files import open_dataset
 from h5z.grid import Region
+from h5z.hdf5.direct import local_fetch
+from h5z.hdf5.files import open_dataset
 from h5z.pacing import FIRST_ELEMENTS, PIECE_NBYTES, pieces
 from h5z.payload import Run, block_nbytes, heaviest, joined, mean_nbytes
 

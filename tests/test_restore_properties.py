@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 import h5z
 from h5z.dtypes import describe
-from h5z.references import mapping_text, space_text
+from h5z.hdf5.references import mapping_text, space_text
+from h5z.hdf5.typeids import build
 from h5z.restore.selections import selection
 from h5z.runs import decode_runs, encode_runs
-from h5z.typeids import build
 
 from .restored import TOOLS, diff_difference, dump_difference
 

@@ -22,8 +22,8 @@ from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore
 
 import h5z
-from h5z import lease
 from h5z.errors import TargetError, TargetExistsError, UnfinishedTargetError
+from h5z.stores import lease
 
 from .test_bad_input import listing
 

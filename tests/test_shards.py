@@ -26,11 +26,12 @@ from zarr.core.sync import sync
 from zarr.storage import LocalStore
 
 import h5z
-from h5z import H5ShardStore, shards
+from h5z import H5ShardStore
 from h5z.container import Container, forget_all
 from h5z.errors import H5zError, PlanError, SourceError, TargetError, TargetExistsError
-from h5z.shardexport import export
-from h5z.shardfolder import ShardFolder
+from h5z.shards import moving as shards
+from h5z.shards.export import export
+from h5z.shards.folder import ShardFolder
 
 from .running import DATA, Run
 

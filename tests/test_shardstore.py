@@ -11,8 +11,8 @@ from zarr.buffer import cpu
 from zarr.testing.store import StoreTests
 
 from h5z import H5ShardStore
-from h5z.shardfolder import Array, Chunk, ShardFolder
-from h5z.shardplaces import Layout
+from h5z.shards.folder import Array, Chunk, ShardFolder
+from h5z.shards.places import Layout
 
 
 class TestPlainKeys(StoreTests[H5ShardStore, cpu.Buffer]):

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 import h5z
 from h5z.digest import constant_digest, digest
-from h5z.direct import DirectReader
-from h5z.files import forget
 from h5z.grid import region_shape
+from h5z.hdf5.direct import DirectReader
+from h5z.hdf5.files import forget
 from h5z.source import Dataset, SourceArray
 
 STARTS = st.integers(0, 9) | st.integers((1 << 16) - 9, (1 << 16) + 9) | st.integers(1 << 33, (1 << 33) + 9)

@@ -13,6 +13,7 @@ import zarr
 
 import h5z
 from h5z.errors import PlanError
+from h5z.hdf5.listing import identity_of
 
 
 @pytest.fixture
@@ -80,7 +81,7 @@ def test_the_identity_of_a_remote_source_is_that_of_its_listing(source: Path) ->
     target = zarr.storage.MemoryStore()
     h5z.convert("memory://listed/a.h5", target)
     assert h5z.state("memory://listed/a.h5", target).name == "current"
-    listed = h5z.listing.identity_of(system.find("/listed", detail=True)["/listed/a.h5"])
+    listed = identity_of(system.find("/listed", detail=True)["/listed/a.h5"])
     assert h5z.state("memory://listed/a.h5", target, identity=listed).name == "current"
     system.pipe("/listed/a.h5", source.read_bytes())
     assert h5z.state("memory://listed/a.h5", target).name == "outdated"

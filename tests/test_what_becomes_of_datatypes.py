@@ -13,7 +13,7 @@ import pytest
 import zarr
 from h5py import h5o, h5r
 
-from h5z.references import lone_paths
+from h5z.hdf5.references import lone_paths
 
 from .oddities.numbers import COMPLEX, FLOATS, INTEGERS, NAN_PAYLOADS
 from .oddities.strings import LATIN

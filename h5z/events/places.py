@@ -12,7 +12,7 @@ import numpy as np
 
 from h5z.errors import SourceError, one_line
 from h5z.events.layout import capture
-from h5z.files import open_dataset
+from h5z.hdf5.files import open_dataset
 
 
 @dataclass(frozen=True)

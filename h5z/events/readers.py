@@ -17,7 +17,7 @@ from h5z.events.places import Place, SourceFile, scalar
 from h5z.events.records import BATCH_ROWS, Batch, Records
 from h5z.events.schema import FLOATS, INTEGERS, Schema
 from h5z.events.values import Array
-from h5z.files import open_file, reading
+from h5z.hdf5.files import open_file, reading
 
 _BATCH_NBYTES = 32 << 20
 _GROUP_ROWS = 4096

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from h5z.filters import FLETCHER32
 from h5z.grid import Region, region_shape, within
+from h5z.hdf5.filters import FLETCHER32
+from h5z.hdf5.typeids import InMemory
 from h5z.restore.encoding import encode
 from h5z.restore.image import Refer, image_of_arrays, image_of_json
 from h5z.restore.routes import Move
-from h5z.typeids import InMemory
 
 Chunk = tuple[tuple[int, ...], int, Any]  # offset, filter mask, bytes
 Chosen = tuple[tuple[int, ...], int]  # index in the grid, filter mask

@@ -1,4 +1,4 @@
-"""HDF5's filter pipeline, encoded outside libhdf5 and so outside its lock: the inverse of `h5z.filters.decode`.
+"""HDF5's filter pipeline, encoded outside libhdf5 and so outside its lock: the inverse of `h5z.hdf5.filters.decode`.
 
 Deflate is zlib's own, not a faster library's: most files were written with it, and come back byte for byte.
 """
@@ -13,7 +13,7 @@ from typing import Any
 import numcodecs
 from numcodecs import blosc
 
-from h5z.filters import BLOSC, BZIP2, DEFLATE, FLETCHER32, SHUFFLE, ZSTD, Filter, blosc_name
+from h5z.hdf5.filters import BLOSC, BZIP2, DEFLATE, FLETCHER32, SHUFFLE, ZSTD, Filter, blosc_name
 
 Encoder = Callable[[Any, Filter], Any]
 SZIP, NBIT, SCALEOFFSET, LZF, LZ4, BITSHUFFLE = 4, 5, 6, 32000, 32004, 32008

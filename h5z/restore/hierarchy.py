@@ -14,13 +14,13 @@ from h5py import h5a, h5d, h5f, h5g, h5o, h5p, h5s, h5t
 
 from h5z import libhdf5
 from h5z.errors import H5zError, TargetError, one_line
+from h5z.hdf5.typeids import InMemory, build, raw_name
 from h5z.nodes import Attribute, GroupNode, Link, Node, Problem, Tree, TypeNode
 from h5z.restore.headers import in_order
 from h5z.restore.image import image_of_json
 from h5z.restore.properties import BUILTIN_OPTIONS, dataset_creation, dataspace, file_access, file_creation, order_flags, simple
 from h5z.restore.selections import region_of, selection
 from h5z.restore.standins import stand_ins
-from h5z.typeids import InMemory, build, raw_name
 
 _FAILURES = (H5zError, OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError)
 

@@ -1,4 +1,4 @@
-"""Values -> elements as libhdf5 takes them from memory (`h5z.typeids.InMemory`): out of arrays, and out of JSON.
+"""Values -> elements as libhdf5 takes them from memory (`h5z.hdf5.typeids.InMemory`): out of arrays, and out of JSON.
 
 An image's pointers lead into buffers that it keeps: it must live until libhdf5 has taken it.
 """
@@ -14,9 +14,9 @@ import numpy as np
 
 from h5z.attributes import decode
 from h5z.dtypes import class_of, is_string
+from h5z.hdf5.typeids import POINTER, SEQUENCE, InMemory
+from h5z.hdf5.typeids import layout as layout_of
 from h5z.nodes import Datatype, Json
-from h5z.typeids import POINTER, SEQUENCE, InMemory
-from h5z.typeids import layout as layout_of
 
 Steps = tuple[str, ...]
 Refer = Callable[[str, str], bytes]  # a reference's text and kind -> its bytes

@@ -10,13 +10,13 @@ from typing import Any
 import h5py
 from h5py import h5d, h5f
 
-from h5z.files import forget
+from h5z.hdf5.files import forget
+from h5z.hdf5.typeids import build
 from h5z.nodes import ArrayNode, GroupNode, Tree
 from h5z.restore.check import check_values
 from h5z.restore.headers import Headers
 from h5z.restore.properties import dataset_creation, dataspace, file_access, materialised
 from h5z.restore.routes import plan_move
-from h5z.typeids import build
 
 LAYOUTS = ("auto", "rebuild", "materialise")
 

@@ -19,14 +19,14 @@ from h5py import h5d, h5p, h5s
 from h5z import libhdf5
 from h5z.dtypes import plain
 from h5z.errors import one_line
-from h5z.filters import BUILTIN, load_plugins
 from h5z.grid import ChunkGrid, Region, intersect, region_shape, within
+from h5z.hdf5.filters import BUILTIN, load_plugins
+from h5z.hdf5.typeids import InMemory, raw_name
 from h5z.nodes import Problem
 from h5z.restore.chunks import Chosen, Chunk, ChunkMaker
 from h5z.restore.columns import Columns, Slab, count_of
 from h5z.restore.image import Image, Refer, image_of_arrays
 from h5z.restore.routes import Move
-from h5z.typeids import InMemory, raw_name
 
 _BATCH_NBYTES = 8 << 20
 _CACHE_NBYTES = 64 << 20  # of chunks that are written row by row

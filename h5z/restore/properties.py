@@ -10,10 +10,10 @@ from typing import Any
 from h5py import h5d, h5f, h5p, h5s
 
 from h5z import libhdf5
+from h5z.hdf5.typeids import build, raw_name
 from h5z.nodes import ArrayNode, Json, Shape
 from h5z.restore.image import Refer, image_of_json
 from h5z.restore.selections import selection
-from h5z.typeids import build, raw_name
 
 _LAYOUTS = {"compact": h5d.COMPACT, "contiguous": h5d.CONTIGUOUS, "external": h5d.CONTIGUOUS}
 _FILL_TIMES = {"alloc": h5d.FILL_TIME_ALLOC, "never": h5d.FILL_TIME_NEVER, "ifset": h5d.FILL_TIME_IFSET}

@@ -16,14 +16,14 @@ import numpy as np
 from h5z.codecs import Chain, from_filters
 from h5z.dtypes import access, class_of, leaves, raw_layout, variable
 from h5z.errors import PlanError
-from h5z.filters import filter_available
 from h5z.grid import ChunkGrid, grow
+from h5z.hdf5.filters import filter_available
+from h5z.hdf5.typeids import layout
 from h5z.nodes import ArrayNode, Shape
 from h5z.restore.encoding import LOSSLESS, encodable
 from h5z.restore.headers import Parts
 from h5z.restore.stored import StoredArray
 from h5z.runs import decode_runs
-from h5z.typeids import layout
 
 BLOCK_NBYTES = 16 << 20
 _TEXT_NBYTES = 64

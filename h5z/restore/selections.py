@@ -1,4 +1,4 @@
-"""Selections as text -> HDF5 dataspaces: the inverse of `h5z.references.space_text` and `mapping_text`."""
+"""Selections as text -> HDF5 dataspaces: the inverse of `h5z.hdf5.references.space_text` and `mapping_text`."""
 
 from __future__ import annotations
 

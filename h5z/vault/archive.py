@@ -11,8 +11,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from h5z.container import Container
+from h5z.container.frames import checked
 from h5z.errors import SourceError, one_line
-from h5z.frames import checked
 from h5z.vault import hdf5vault
 from h5z.vault.catalog import BLOSC2, FILE, KINDS, UNKNOWN, Catalog, Row, Rows
 from h5z.vault.codec import decode, decoded_nbytes, digest

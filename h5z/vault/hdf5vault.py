@@ -16,10 +16,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from h5z.container.foreign import members, open_foreign
+from h5z.container.frames import Entry
 from h5z.errors import SourceError, one_line
-from h5z.foreign import members, open_foreign
-from h5z.frames import Entry
-from h5z.symboltable import Value, View
+from h5z.hdf5.symboltable import Value, View
 from h5z.vault.catalog import BLOSC2, FILE, RAW, UNKNOWN, Row, Rows
 from h5z.vault.pack import dataset_name
 

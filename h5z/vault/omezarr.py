@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 from h5z.codecs import default, fit, parse
 from h5z.commit import finalize
-from h5z.convert import run_task
 from h5z.errors import PlanError, SourceError, TargetError
 from h5z.grid import ChunkGrid, Region, region_shape
 from h5z.nodes import Json
@@ -23,6 +22,7 @@ from h5z.prepare import prepared
 from h5z.report import Report
 from h5z.scheduling import Job, run, watching
 from h5z.target import Target
+from h5z.tasks import run_task
 from h5z.units import TargetArray
 from h5z.vault.archive import Vault
 from h5z.vault.images import Archive, Folder, Form, Image, Pattern, Planes, find_images, form_of, source_of

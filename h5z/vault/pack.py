@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from h5z.container import Container
+from h5z.container.frames import crc32
 from h5z.errors import SourceError, one_line
-from h5z.frames import crc32
 from h5z.vault.catalog import BLOSC2, FILE, FOLDER, LINK, RAW, Row, Rows
 from h5z.vault.codec import VaultCodec, digest
 from h5z.vault.walk import Found, Refused, Unit

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from h5z.container import Container
+from h5z.container.frames import crc32
+from h5z.container.salvage import check, salvage
 from h5z.errors import PlanError, SourceError, TargetExistsError, one_line
-from h5z.frames import crc32
-from h5z.salvage import check, salvage
 from h5z.vault.archive import Vault, container_files
 from h5z.vault.catalog import FILE, Row
 from h5z.vault.codec import digest

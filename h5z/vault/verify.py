@@ -7,8 +7,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from h5z.container.salvage import check
 from h5z.errors import SourceError, one_line
-from h5z.salvage import check
 from h5z.scheduling import Job, run, watching
 from h5z.vault.archive import Vault
 from h5z.vault.catalog import FILE, FOLDER, LINK

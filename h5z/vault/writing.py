@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from h5z.container import Container
+from h5z.container.locks import exclusive
 from h5z.errors import PlanError, SourceError, TargetError, TargetExistsError, one_line
-from h5z.locks import exclusive
+from h5z.hdf5.symboltable import View
 from h5z.scheduling import Job, run, watching
-from h5z.symboltable import View
 from h5z.vault.archive import container_files
 from h5z.vault.catalog import FILE, Catalog, Row, Rows
 from h5z.vault.codec import DIGESTS, LARGEST, VaultCodec

@@ -27,7 +27,7 @@ from zarr.storage import LocalStore, ZipStore
 
 from h5z import H5ShardStore
 from h5z.container import Container
-from h5z.locks import exclusive
+from h5z.container.locks import exclusive
 
 CHUNK = (4, 64, 64)
 SHAPE = (64, 512, 512)

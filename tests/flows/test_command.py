@@ -40,7 +40,7 @@ def environment(wheel: Path, home: Path) -> dict[str, str]:
 
 def test_the_wheel_holds_the_library_the_flows_and_nothing_else(wheel: Path) -> None:
     assert {path.name.partition("-")[0] for path in wheel.iterdir()} == {"h5z", "flows"}
-    assert (wheel / "h5z" / "cli.py").exists()
+    assert (wheel / "h5z" / "cli" / "__init__.py").exists()
     assert (wheel / "flows" / "archive.py").exists()
 
 

@@ -470,7 +470,7 @@ def evil(path: Path, members: dict[bytes, tuple[int, bytes]]) -> Path:
     container = Container(str(path))
     header = Header("0", 0, 1, "none", "xxh3-128", OWN, "/")
     container.put(HEADER, header.encode())
-    from h5z.frames import crc32
+    from h5z.container.frames import crc32
 
     rows = [
         Row(

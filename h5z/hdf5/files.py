@@ -1,0 +1,238 @@
+"""Opening HDF5 files, and the files that this process read last, kept open with the readers of their datasets."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import h5py
+from h5py import h5d, h5f, h5p
+
+from h5z.errors import H5zError, SourceError, one_line
+from h5z.grid import Region
+from h5z.hdf5.direct import DirectReader, Fetch, direct_reader, local_fetch
+from h5z.hdf5.filters import BUILTIN, load_plugins
+from h5z.hdf5.identity import changed
+from h5z.hdf5.ranged import RangedFile, Ranges
+from h5z.hdf5.references import lone_paths
+from h5z.hdf5.roots import Roots, folder_of
+from h5z.nodes import Datatype
+
+if TYPE_CHECKING:
+    pass
+
+_OPEN_FILES = 32
+_READERS = 256
+_DATASETS = 8  # each with a chunk cache of its own
+_METADATA_NBYTES = 1 << 17
+_CHUNK_CACHE: dict[str, Any] = {"rdcc_nbytes": 1 << 20, "rdcc_nslots": 127}  # whole chunks are read; HDF5 2 would take 8 MiB
+
+
+def open_file(name: str, storage_options: dict[str, Any] | None = None) -> h5py.File:
+    """Open an HDF5 file (a path, or a URL through fsspec) for reading.
+
+    Raises
+    ------
+    SourceError
+        With one line that says why it cannot be opened.
+    """
+    if "://" in name:
+        return open_url(name, storage_options)[0]
+    if not os.path.exists(name):
+        raise SourceError(f"{name}: no such file")
+    if os.path.isdir(name):
+        raise SourceError(f"{name}: expected an HDF5 file, found a directory")
+    if not os.path.isfile(name):
+        raise SourceError(f"{name}: expected an HDF5 file, found a pipe, a socket or a device")
+    try:
+        return _small_caches(h5py.File(name, "r", **_CHUNK_CACHE))
+    except (OSError, RuntimeError, ValueError) as error:
+        raise SourceError(f"{name}: {_why(name, error)}") from None
+
+
+def _small_caches(file: h5py.File) -> h5py.File:
+    """Bound libhdf5's cache of a file's metadata: a B-tree's nodes take a hundred times their size in the file there."""
+    config = file.id.get_mdc_config()
+    config.set_initial_size = True
+    config.min_size, config.initial_size, config.max_size = _METADATA_NBYTES // 4, _METADATA_NBYTES, _METADATA_NBYTES
+    file.id.set_mdc_config(config)
+    return file
+
+
+def _why(name: str, error: BaseException) -> str:
+    text = one_line(error)
+    inner = text[text.find("(") + 1 : text.rfind(")")] if "(" in text else text
+    if "signature not found" not in text:
+        return f"not a readable HDF5 file ({inner})"
+    with open(name, "rb") as file:
+        head = file.read(8)
+    known = {b"CDF": "netCDF-3", b"\x0e\x03\x13\x01": "HDF4", b"PK": "ZIP", b"MATLAB 5": "MATLAB 5"}
+    found = next((kind for magic, kind in known.items() if head.startswith(magic)), None)
+    if found is None:
+        found = "an empty file" if not head else "a file without the HDF5 signature"
+    return f"expected an HDF5 file, found {found}"
+
+
+def open_url(name: str, storage_options: dict[str, Any] | None) -> tuple[h5py.File, Ranges]:
+    """Open an HDF5 file by URL, and what reads its bytes from the same blocks.
+
+    Raises
+    ------
+    SourceError
+        With one line that says why it cannot be opened.
+    """
+    try:
+        ranges = Ranges(name, storage_options)
+        return _small_caches(h5py.File(RangedFile(ranges), "r", **_CHUNK_CACHE)), ranges
+    except H5zError:
+        raise
+    except FileNotFoundError:
+        raise SourceError(f"{name}: no such object") from None
+    except (OSError, RuntimeError, ValueError) as error:
+        raise SourceError(f"{name}: not a readable HDF5 file ({one_line(error)})") from None
+
+
+class OpenFile:
+    """An open file with the readers of its datasets."""
+
+    def __init__(self, name: str, storage_options: dict[str, Any] | None, roots: tuple[str, ...]) -> None:
+        self.roots = Roots(name, roots)
+        if "://" in name:
+            self.file, ranges = open_url(name, storage_options)
+            self.fetch: Fetch = ranges.read  # headers and small data share its blocks
+        else:
+            self.file = open_file(name, storage_options)
+            self.fetch = local_fetch(self.file)
+        self._datasets: OrderedDict[str, Any] = OrderedDict()
+        self._readers: OrderedDict[str, DirectReader | None] = OrderedDict()
+        self._lock = threading.RLock()
+
+    def dataset(self, path: str) -> Any:
+        """An open dataset, one for all who read it: its external files are found by who opened it first."""
+        with self._lock:
+            if path not in self._datasets:
+                self._datasets[path] = open_dataset(self.file, path, self.roots)
+                _trim(self._datasets, _DATASETS)
+            return self._datasets[path]
+
+    @cached_property
+    def lone(self) -> dict[tuple[int, int], str]:
+        """Paths of the file's objects, for references to them."""
+        return lone_paths(self.file.id)
+
+    def reader(self, path: str, dtype: Datatype) -> DirectReader | None:
+        """The reader of a dataset past libhdf5, made at the first call; None where only libhdf5 can read it."""
+        with self._lock:
+            if path not in self._readers:
+                did, _ = _open_inside(self.file, path, self.roots)
+                here = h5f.get_name(did) == h5f.get_name(self.file.id)  # an external link leads into another file
+                self._readers[path] = direct_reader(did, dtype, self.fetch) if here else None
+                _trim(self._readers, _READERS)
+            return self._readers[path]
+
+
+def _trim(cache: OrderedDict[str, Any], most: int) -> None:
+    while len(cache) > most:
+        cache.popitem(last=False)
+
+
+class Files:
+    """The files that this process read last, open; at most `_OPEN_FILES`, keyed by what they were when opened."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._files: OrderedDict[tuple[Any, ...], OpenFile] = OrderedDict()
+
+    def get(
+        self,
+        name: str,
+        storage_options: dict[str, Any] | None,
+        roots: tuple[str, ...] = (),
+        stamp: tuple[int, int] | None = None,
+    ) -> OpenFile:
+        """Return the open file, opening it if it is not, or no longer, the one at that path.
+
+        Raises
+        ------
+        SourceChangedError
+            If its size and time are not those of the `stamp`; those of a URL are not looked at.
+        """
+        key: tuple[Any, ...] = (name, roots)
+        if "://" not in name and os.path.exists(name):
+            stat = os.stat(name)
+            key = (name, roots, stat.st_mtime_ns, stat.st_size, stat.st_ino)
+            if stamp is not None and stamp != (stat.st_size, stat.st_mtime_ns):
+                raise changed(name)
+        with self._lock:
+            file = self._files.pop(key, None) or OpenFile(name, storage_options, roots)
+            self._files[key] = file
+            if len(self._files) > _OPEN_FILES:
+                self._files.popitem(last=False)
+            return file
+
+    def forget(self, name: str) -> None:
+        """Let go of a file: it is closed when nobody reads it any more."""
+        with self._lock:
+            for key in [key for key in self._files if key[0] == name]:
+                file = self._files.pop(key)
+                if "://" in name:  # what libhdf5 reads through Python must be closed before Python ends
+                    file.file.close()
+
+
+files = Files()
+
+
+def forget(name: str) -> None:
+    """Let go of what this process keeps open of a file, so that others may write to it."""
+    files.forget(name)
+
+
+def open_dataset(file: h5py.File, path: str, roots: Roots | None = None) -> Any:
+    """Open a dataset, if nothing that it reads lies outside the roots: by default, its file's folder.
+
+    Its external files are looked for in that folder.
+
+    Who opens such a dataset first decides where they are looked for: nobody else may hold it open.
+
+    Raises
+    ------
+    SourceError
+        If it leads outside the roots.
+    """
+    did, where = _open_inside(file, path, roots or Roots(file.filename))
+    plist = did.get_create_plist()
+    if any(plist.get_filter(i)[0] not in BUILTIN for i in range(plist.get_nfilters())):
+        load_plugins()
+    if plist.get_external_count() == 0:
+        return did
+    access_list = h5p.create(h5p.DATASET_ACCESS)
+    access_list.set_efile_prefix(os.fsencode(folder_of(os.fsdecode(h5f.get_name(did)))))
+    did.close()
+    return h5d.open(*where, access_list)
+
+
+def _open_inside(file: h5py.File, path: str, roots: Roots) -> tuple[Any, tuple[Any, bytes]]:
+    try:
+        where = roots.locate(file.id, path.encode("utf-8", "surrogateescape"))
+        did = h5d.open(*where)
+        roots.check(did)
+    except SourceError as error:
+        raise SourceError(f"{file.filename}: {path}: {error}") from None
+    return did, where
+
+
+@contextmanager
+def reading(file: str, path: str, region: Region) -> Iterator[None]:
+    """Turn what a read raises into a `SourceError` that names file, dataset and region."""
+    try:
+        yield
+    except H5zError:
+        raise
+    except Exception as error:  # h5py may raise anything on damaged bytes
+        where = ",".join(f"{s.start}:{s.stop}" for s in region)
+        raise SourceError(f"{file}: {path}[{where}] cannot be read ({one_line(error)})") from None
