@@ -445,7 +445,7 @@ class _Planner:
             if not leaf.ragged and node.payload:
                 chunks = lighter(chunks, node)
         chunks = tuple(max(1, min(c, n)) if not own or c != o else c for c, n, o in zip_own(chunks, shape, own))
-        return chunks, self._shards(node, chunks, shape, itemsize)
+        return chunks, self._shards(node, leaf, chunks, shape, itemsize)
 
     def _joined(self, node: ArrayNode, leaf: Leaf, itemsize: int, kept: Chain | None) -> tuple[Shape, Shape | None]:
         """Chunks and shards of an array that is joined of several files, and of more that may come."""
@@ -460,9 +460,12 @@ class _Planner:
             chunks = join.fit(chunks, own)
         return chunks, shards
 
-    def _shards(self, node: ArrayNode, chunks: Shape, shape: Shape, itemsize: int) -> Shape | None:
+    def _shards(self, node: ArrayNode, leaf: Leaf, chunks: Shape, shape: Shape, itemsize: int) -> Shape | None:
         wanted = self.policy.pick("shards", node.path) if self.policy.shards is not None else None
         if wanted is None or not shape:
+            return None
+        if not isinstance(leaf.dtype, str) and leaf.dtype.names:
+            self.notes.append(f"{node.path}: a compound is not sharded: zarr-python cannot read shards of structured values")
             return None
         if wanted == "auto":
             found = widen(chunks, shape, SHARD_NBYTES // itemsize)

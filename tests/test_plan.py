@@ -18,6 +18,7 @@ from xml.etree import ElementTree
 import h5py
 import numpy as np
 import pytest
+import zarr
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -210,6 +211,19 @@ def test_a_plan_keeps_to_the_memory_or_names_the_least(data: st.DataObject) -> N
     else:
         assert plan.peak_nbytes <= int(policy.memory or 0)
         assert 1 <= plan.workers <= workers
+
+
+def test_compounds_are_not_sharded(tmp_path: Path) -> None:
+    """As zarr-python 3.1 has it, shards of structured values can be written and not be read."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("x", data=np.ones(61, [("a", "<i4"), ("b", "<f8")]), chunks=(4,))
+        file.create_dataset("y", data=np.ones(61), chunks=(4,))
+    report = h5z.convert(tmp_path / "a.h5", tmp_path / "a.zarr", shards="auto", chunks="source", verify="full")
+    assert report.ok
+    assert [note for note in report.notes if note.startswith("/x: a compound is not sharded")]
+    store = zarr.open_group(tmp_path / "a.zarr", mode="r")
+    assert (store["x"].shards, store["y"].shards) == (None, (64,))
+    assert np.array_equal(store["x"][:], np.ones(61, [("a", "<i4"), ("b", "<f8")]))
 
 
 def test_shards_fit_arrays_that_are_smaller_than_a_chunk(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ ALL = [row["path"] for row in ROWS]
 NETCDF = [row["path"] for row in ROWS if "netcdf4" in row["conventions"].split(";")]
 ANNDATA = [path for path in ALL if path.endswith(".h5ad")]
 NWB = [row["path"] for row in ROWS if "nwb" in row["conventions"].split(";")]
+LARGE = {"Unidata+netcdf-c/nc_test4/ref_hdf5_compat1.nc"}  # two thousand variables: compared by ncdump
 UNREADABLE = {"brtnfld+hdf5/test/testfiles/corrupt_stab_msg.h5"}
 # Compressed chunks of variable-length data hold addresses in the file, so that their size differs with them.
 SIZES_VARY = {
@@ -99,7 +100,7 @@ def test_ncdump_prints_the_same(restored: Callable[[str], Restored], path: str) 
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("path", NETCDF[::4])
+@pytest.mark.parametrize("path", [path for path in NETCDF[::4] if path not in LARGE])
 def test_netcdf4_and_h5netcdf_open_it_alike(restored: Callable[[str], Restored], path: str) -> None:
     xarray = pytest.importorskip("xarray")
     done = restored(path)

@@ -150,7 +150,7 @@ class Operations:
     def log(self, run: str) -> list[str]:
         return [line["message"] for line in self.post("logs/filter", logs={"flow_run_id": {"any_": [run]}})]
 
-    def wait(self, ready: Callable[[], Any], what: str, seconds: float = 120) -> Any:
+    def wait(self, ready: Callable[[], Any], what: str, seconds: float = 240) -> Any:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             try:
