@@ -44,7 +44,7 @@ class H5ShardStore(Store):
     mode : {"r", "r+", "a", "w", "w-"}
         Read; read and write what must exist; create if needed; delete what is there, at once; refuse what is there.
     write_direct : bool
-        Whether chunks are written to containers; else as plain files, until `h5z.shards.moving.consolidate`.
+        Whether chunks are written to containers; else as plain files, until `h5z.shards.consolidate`.
     container_ext : str
         The suffix of containers.
     lock_timeout : float
@@ -249,12 +249,12 @@ class H5ShardStore(Store):
     # The whole store
 
     def consolidate(self, **options: Any) -> ShardReport:
-        """Move loose chunks into containers, in place: see `h5z.shards.moving.consolidate`."""
+        """Move loose chunks into containers, in place: see `h5z.shards.consolidate`."""
         self._check_writable()
         return shards.consolidate(self, **options)
 
     def unconsolidate(self, **options: Any) -> ShardReport:
-        """Move chunks out of containers, in place: see `h5z.shards.moving.unconsolidate`."""
+        """Move chunks out of containers, in place: see `h5z.shards.unconsolidate`."""
         self._check_writable()
         return shards.unconsolidate(self, **options)
 
@@ -263,7 +263,7 @@ class H5ShardStore(Store):
         return export(self, target, **options)
 
     def check(self, **options: Any) -> ShardReport:
-        """Compare every chunk in containers with its checksum: see `h5z.shards.moving.check`."""
+        """Compare every chunk in containers with its checksum: see `h5z.shards.check`."""
         return shards.check(self, **options)
 
 

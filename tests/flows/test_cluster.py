@@ -150,8 +150,9 @@ def test_a_batch_out_of_time_is_ended_and_named(
 
 
 SBATCH = """#!/bin/sh
-# Stands in for SLURM: runs the job script at once. dask-jobqueue and the worker are the real ones.
-sh "$1" > "{folder}/job.log" 2>&1 &
+# Stands in for SLURM: keeps the job script, as SLURM does, and runs it at once. dask-jobqueue and the worker are the real ones.
+cp "$1" "{folder}/job.sh"
+sh "{folder}/job.sh" > "{folder}/job.log" 2>&1 &
 echo $! >> "{folder}/jobs"
 echo "Submitted batch job $!"
 """
