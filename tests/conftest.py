@@ -1,7 +1,8 @@
-"""Fixtures: generated oddities, their conversions (each made once a session), and the command line."""
+"""Fixtures: generated oddities, their conversions (each made once a session), the command line, and a browser."""
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -83,3 +84,17 @@ def cli() -> Run:
         return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, **options)
 
     return run
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless Chromium."""
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
+    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+    with api.sync_playwright() as player:
+        running = player.chromium.launch(executable_path=program, args=arguments)
+        yield running
+        running.close()

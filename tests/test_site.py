@@ -6,7 +6,6 @@ import functools
 import http.server
 import os
 import runpy
-import shutil
 import subprocess
 import sys
 import threading
@@ -51,20 +50,6 @@ def address(site: Path) -> Iterator[str]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_address[1]}/"
         server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """A headless Chromium."""
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-    with api.sync_playwright() as player:
-        running = player.chromium.launch(executable_path=program, args=arguments)
-        yield running
-        running.close()
 
 
 def test_the_reference_is_generated(site: Path) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import html.parser
 import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,20 +42,6 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> ArchiveReport:
     records.append(FileRecord("/in/lacks.h5", "/out/lacks.zarr", "converted", 10, 5, 0.1, not_carried=("/x: a filter",)))
     vanished = (("/in/gone.h5", "/out/gone.zarr"),)
     return ArchiveReport("/out/ä", tuple(records), "full", {}, (), vanished, "2026-01-01T00:00:00+00:00", 31.0, 3, "id")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """A headless Chromium."""
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-    with api.sync_playwright() as player:
-        running = player.chromium.launch(executable_path=program, args=arguments)
-        yield running
-        running.close()
 
 
 @pytest.fixture(scope="module")
