@@ -30,6 +30,7 @@ from flows.storage import storage_options
 from flows.tasks import TAGS, as_is, retry_if_transient
 
 Dim: TypeAlias = Annotated[str, Field(min_length=1, description="The dimension that files are slices along, such as time.")]
+NewDim: TypeAlias = Annotated[bool, Field(description="Files lack the dimension: each is one step along it.")]
 Times: TypeAlias = Annotated[
     Literal["same", "first"],
     Field(description="Refuse files whose times count from another date; or count them as the first file's do."),
@@ -45,6 +46,7 @@ class CombineParameters(ClusterParameters):
     sources: Sources
     target: TargetRoot
     dim: Dim
+    new_dim: NewDim = False
     policy: PolicyFields = Field(default_factory=dict)
     times: Times = "same"
     order: Order = "coordinate"
@@ -72,6 +74,7 @@ def combine_files(files: Sequence[SourceFile], given: CombineParameters, options
             [file.path for file in files],
             given.target,
             dim=given.dim,
+            new_dim=given.new_dim,
             policy=h5z.Policy.from_dict(given.policy),
             times=given.times,
             order=given.order,
@@ -107,6 +110,7 @@ def combine_archive(
     sources: Sources,
     target: TargetRoot,
     dim: Dim,
+    new_dim: NewDim = False,
     policy: PolicyFields | None = None,
     times: Times = "same",
     order: Order = "coordinate",
@@ -130,7 +134,7 @@ def combine_archive(
         Files, folders, globs, URLs of these, or @listing (a text file of one path a line).
     target
         The store.
-    dim, times, order, verify, overwrite
+    dim, new_dim, times, order, verify, overwrite
         As for `h5z.combine`.
     policy
         Fields of `h5z.Policy`.

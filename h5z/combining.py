@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, cast
 
+import numpy as np
+
 from h5z.audit import audit
 from h5z.commit import finalize, swapping
 from h5z.convert import carry_out
@@ -25,6 +27,7 @@ from h5z.nodes import Json, Tree
 from h5z.plan import ArrayPlan, Plan, located
 from h5z.planner import make_plan
 from h5z.policy import Policy
+from h5z.promotion import promoted
 from h5z.records import json_name
 from h5z.report import Report
 from h5z.scan import scan
@@ -45,6 +48,7 @@ def combine(
     target: Any,
     *,
     dim: str,
+    new_dim: bool = False,
     policy: Policy | None = None,
     times: str = "same",
     order: str = "coordinate",
@@ -77,6 +81,9 @@ def combine(
         Where the Zarr store is, or shall be. The same call twice is the same as once; of an unfinished run the rest is done.
     dim : str
         The dimension: a dimension scale's name.
+    new_dim : bool
+        Each file lacks the dimension and is one step along it, as for ``xarray.open_mfdataset(combine="nested")``: it becomes the
+        first of all arrays but the coordinates, and a scalar of its name its coordinate.
     times : "same" or "first"
         Refuse files whose times count from another date, or in other units; or count them as the first file's do.
     order : "coordinate" or "given"
@@ -113,7 +120,9 @@ def combine(
     limits: dict[str, Any] | None = {"timeout": timeout, "memory_limit": memory_limit} if isolated else None
     how = {"verify": verify, "patient": patient, "progress": progress, "scheduler": scheduler}
     found = {name: (located(shown(name)), *identify(name, source_options)) for name in names}
-    call = _Call(place, dim, Policy.of(policy, fields), times, order, overwrite, found, workers, source_options, limits, how)
+    call = _Call(
+        place, dim, new_dim, Policy.of(policy, fields), times, order, overwrite, found, workers, source_options, limits, how
+    )
     if swapping(place):  # a run was killed when all was done but for its documents
         finalize(place)
     waiting = call.begun()
@@ -128,6 +137,7 @@ class _Call:
 
     place: Target
     dim: str
+    new_dim: bool
     policy: Policy
     times: str
     order: str
@@ -239,13 +249,14 @@ class _Call:
         tree, joins = joined(slices, self.dim, start=start, cut=cut)
         made = make_plan(tree, self.place.name, self.policy, workers=self.workers, joins=joins)
         parts = tuple(part(item, self.dim, common) for item in slices)
-        return replace(made, dim=self.dim, parts=parts, schema=common)
+        return replace(made, dim=self.dim, parts=parts, schema=common, adds_dim=self.new_dim)
 
     def _slices(self, names: list[str]) -> list[Slice]:
         """The files' hierarchies, read here or on workers."""
         jobs = ((_scanned, (name, self.policy, self.source_options, self.limits), 0) for name in names)
         trees = {tree.file: tree for tree in run(jobs, self.how["scheduler"], self.workers or os.cpu_count() or 1, _ignore)}
-        return [Slice.of(trees[shown(name)], self.dim) for name in names]
+        found = (trees[shown(name)] for name in names)
+        return [Slice.of(promoted(tree, self.dim) if self.new_dim else tree, self.dim) for tree in found]
 
     def _ordered(self, slices: list[Slice], common: Schema) -> list[Slice]:
         """Files in the order of the coordinate of the dimension's name, where there is one.
@@ -272,7 +283,8 @@ class _Call:
         """A coordinate's first and last value."""
         own = part(item, self.dim, common)
         dataset = Dataset(own.file, path, item.array(path).dtype, self.source_options, stamp=(own.size, own.mtime_ns))
-        ends = [dataset.read((slice(n, n + 1),)) for n in (0, item.length - 1)]
+        regions = [() if self.new_dim else (slice(n, n + 1),) for n in (0, item.length - 1)]
+        ends = [np.asarray(dataset.read(region)).reshape(1) for region in regions]
         if path in own.shifts:
             ends = [shifted(value, Shift.from_list(own.shifts[path]), own.file) for value in ends]
         return ends[0][0], ends[1][0]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import PurePosixPath
 from typing import Any, cast
 
 from h5z.digest import Digest
@@ -100,7 +101,28 @@ def grown(target: Target, plan: Plan, outcome: Outcome) -> Documents:
             _tell_digest(document if name == ".zattrs" else document.get("attributes"), whole)
             if document:
                 out[key] = document
+    out |= _groups(target, plan)
     return out | _roots(target, plan, replace(outcome, checksums=sums), out)
+
+
+def _groups(target: Target, plan: Plan) -> Documents:
+    """The documents of groups below the root that tell the length of the dimension, where it is no variable."""
+    out: Documents = {}
+    above = {group for array in plan.arrays for group in map(str, PurePosixPath(array.path.lstrip("/")).parents)}
+    for group in sorted(above - {"."}):
+        key = f"{group}/{'.zattrs' if plan.policy.zarr_format == 2 else 'zarr.json'}"
+        document = json.loads(target.get(key) or b"{}")
+        if _lengthen(document if plan.policy.zarr_format == 2 else document.get("attributes", {}), plan):
+            out[key] = document
+    return out
+
+
+def _lengthen(attributes: dict[str, Any], plan: Plan) -> bool:
+    """Tell how long a group's dimension is now, if it records it as one that is no variable; whether it does."""
+    bare = attributes.get("h5z", {}).get("dimensions", {}).get(plan.dim)
+    if bare is not None:
+        bare["shape"] = [sum(item[4] for item in plan.before) + sum(part.length for part in plan.parts)]
+    return bare is not None
 
 
 def _tell_digest(attributes: dict[str, Any] | None, digest: Digest | None) -> None:
@@ -124,6 +146,7 @@ def _roots(target: Target, plan: Plan, outcome: Outcome, grown: Documents) -> Do
     told = commit_record(plan, replace(outcome, verified="" if "" in levels else min(levels, key=LEVELS.index)))
     told |= {"checksums": {**record.get("checksums", {}), **outcome.checksums}, "source": record["source"]}
     attributes["h5z"] = {**kept, **told, "joined": joined}
+    _lengthen(attributes, plan)
     if ".zmetadata" in out:
         out[".zmetadata"]["metadata"] |= {**grown, ".zattrs": attributes}
     elif "consolidated_metadata" in out.get("zarr.json", {}):

@@ -48,7 +48,8 @@ class Slice:
         lengths = {path: shape[dims.names[path].index(dim)] for path, shape in _shown(tree, dims) if dim in dims.names[path]}
         if not lengths:
             found = ", ".join(sorted({name for names in dims.names.values() for name in names})) or "none"
-            raise PlanError(f"{tree.file}: expected arrays along the dimension {dim!r}, found the dimensions {found}")
+            what = f"expected arrays along the dimension {dim!r}, found the dimensions {found}"
+            raise PlanError(f"{tree.file}: {what} (new_dim makes each file one step along it)")
         first = next(iter(lengths))
         for path, length in lengths.items():
             if length != lengths[first]:
@@ -224,7 +225,7 @@ def joined(
         alike = len({json.dumps([a.chunks, a.filters, a.layout, a.edges]) for a in arrays}) == 1
         lengths = tuple(item.length for item in slices)
         joins[path] = Join(axis, lengths, start, alike, None if cut is None else cut[path])
-    for bare in first.dims.bare.get("/", ()):
+    for bare in (node for nodes in first.dims.bare.values() for node in nodes):
         if bare.path.rpartition("/")[2] == dim:
             nodes[bare.path] = replace(bare, shape=(start + sum(item.length for item in slices),), content=None)
     problems = tuple(problem for item in slices for problem in item.tree.problems)

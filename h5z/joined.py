@@ -23,16 +23,25 @@ class Readable(Protocol):
 
 @dataclass(frozen=True)
 class Piece:
-    """What one file holds of an array: from `start` on, up to `stop`, along the axis."""
+    """What one file holds of an array: from `start` on, up to `stop`, along the axis.
+
+    Attributes
+    ----------
+    lacks_axis : bool
+        Whether the file has all axes but that one, which is the first: it is one step along it.
+    """
 
     start: int
     stop: int
     source: Readable
     shift: Shift | None = None
+    lacks_axis: bool = False
 
     def read(self, region: Region) -> Any:
         """Read a region, in the piece's own coordinates."""
         values = self.source.read(region)
+        if self.lacks_axis:
+            values = np.asarray(values)[np.newaxis]
         if self.shift is None:
             return values
         name = self.source.dataset.file if isinstance(self.source, SourceArray) else ""
@@ -69,6 +78,10 @@ class JoinedArray:
         """A chunk's bytes as they lie in its file: every file begins where a chunk does."""
         for piece in self.pieces:
             if isinstance(piece.source, SourceArray):
+                if piece.lacks_axis:
+                    if piece.start == index[self.axis]:
+                        return piece.source.stored(index[1:])
+                    continue
                 length = (piece.source.chunks or (1,) * len(index))[self.axis]
                 number = index[self.axis] - piece.start // length
                 if 0 <= number * length < piece.stop - piece.start:
@@ -94,6 +107,8 @@ class JoinedArray:
     def _own(self, piece: Piece, part: Region) -> Region:
         if not isinstance(piece.source, SourceArray):
             return part  # the target has it where it shall be
+        if piece.lacks_axis:
+            return part[1:]
         return tuple(
             slice(s.start - piece.start, s.stop - piece.start) if axis == self.axis else s for axis, s in enumerate(part)
         )

@@ -285,6 +285,8 @@ class Plan(Record):
         Of a target that is joined of several files: the dimension along which, and those that this run adds, in order.
     schema : dict
         What those files have in common (`h5z.join`).
+    adds_dim : bool
+        Whether those files lack the dimension: each is one step along it (`h5z.promotion`).
     before : tuple
         What the target that grows records of the files that it holds (`Part.identity`).
     base : dict
@@ -307,6 +309,7 @@ class Plan(Record):
     dim: str = ""
     parts: tuple[Part, ...] = ()
     schema: dict[str, dict[str, Json]] = field(default_factory=dict)
+    adds_dim: bool = False
     before: tuple[list[Any], ...] = ()
     base: dict[str, list[str]] = field(default_factory=dict)
 

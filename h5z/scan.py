@@ -498,7 +498,10 @@ class _Scanner:
         """The dimension scales attached to each axis, by path."""
         if not rank or not h5a.exists(did, b"DIMENSION_LIST"):
             return
+        axis = 0
         try:
+            if h5a.open(did, b"DIMENSION_LIST").shape != (rank,):  # libhdf5 would read past its end
+                raise RuntimeError
             for axis in range(rank):
                 attached: list[str] = []
                 h5ds.iterate(did, axis, lambda scale, found=attached: found.append(self.paths.get(address(scale), "")), 0)

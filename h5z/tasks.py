@@ -118,7 +118,7 @@ def source_array(
     for part, (start, stop) in zip(made.parts, places([p.length for p in made.parts], array.kept), strict=True):
         shift = part.shifts.get(array.source)
         found = of_file(made, array, part, storage_options, direct=direct)
-        pieces.append(JoinedPiece(start, stop, found, Shift.from_list(shift) if shift else None))
+        pieces.append(JoinedPiece(start, stop, found, Shift.from_list(shift) if shift else None, made.adds_dim))
     if array.kept:
         held = TargetArray(cast("Target", place), replace(array, attributes={}), made.policy.zarr_format)
         pieces.insert(0, JoinedPiece(0, array.kept, held))
@@ -133,8 +133,11 @@ def of_file(
     roots = tuple(os.fspath(folder) for folder in made.policy.external_roots)
     stamp = (part.size, part.mtime_ns)
     dataset = Dataset(part.file, array.source, array.whole or array.described, storage_options, direct, roots, stamp)
-    shape, source_shape = array.shape, array.source_shape
-    if array.axis is not None:
+    shape, source_shape, own = array.shape, array.source_shape, array.own
+    if made.adds_dim and array.axis is not None:
+        shape, source_shape, own = shape[1:], source_shape[1:], own and own[1:]
+        source_shape = tuple(part.shapes.get(array.source, [1, *source_shape])[1:])
+    elif array.axis is not None:
         shape, source_shape = (
             tuple(part.length if axis == array.axis else n for axis, n in enumerate(whole)) for whole in (shape, source_shape)
         )
@@ -147,7 +150,7 @@ def of_file(
         step=array.unit[0] if array.ragged else 0,
         marks=array.marks,
         source_shape=source_shape,
-        chunks=array.own,
+        chunks=own,
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import h5py
+import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
@@ -117,11 +118,11 @@ def test_whole_units_are_not_written_again(write: Write, tmp_path: Path) -> None
 
 def test_units_begin_where_files_do(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks of arrays that are larger than a chunk, so that no unit of the next file is one of this one's."""
-    monkeypatch.setattr(importlib.import_module("h5z.chunking"), "STORED_NBYTES", 3000)
-    files, target = [write(0, 365), write(365, 365)], tmp_path / "t.zarr"
+    monkeypatch.setattr(importlib.import_module("h5z.chunking"), "STORED_NBYTES", 500)
+    files, target = [write(0, 60), write(60, 60)], tmp_path / "t.zarr"
     h5z.combine(files, target, dim="time")
     before = units(target)
-    files.append(write(730, 365))
+    files.append(write(120, 60))
     h5z.combine(files, target, dim="time")
     assert {path: when for path, when in units(target).items() if path in before} == before
     judge(files, target)
@@ -353,3 +354,77 @@ def test_what_was_joined_goes_back_into_one_file(write: Write, tmp_path: Path) -
     assert h5z.restore(target, tmp_path / "back.nc", verify="full").ok
     with xr.open_mfdataset(files) as expected, xr.open_dataset(tmp_path / "back.nc") as found:
         xr.testing.assert_equal(expected, found)
+
+
+def steps(folder: Path, numbers: range, *, clock: bool = True) -> list[Path]:
+    """Files of one day each, which lack the dimension; the day is a scalar coordinate, or nowhere."""
+    folder.mkdir(exist_ok=True)
+    out = []
+    for day in numbers:
+        made = dataset(day, 1).isel(time=0, drop=not clock).assign_coords(height=2.0)
+        made["temp"][1, 1] = day
+        made.to_netcdf(folder / f"{day:03d}.nc", engine="netcdf4", encoding={"temp": {"zlib": True, "chunksizes": (3, 2)}})
+        out.append(folder / f"{day:03d}.nc")
+    return out
+
+
+def judge_steps(files: list[Path], target: Any) -> None:
+    with xr.open_mfdataset(files, combine="nested", concat_dim="time") as expected, xr.open_zarr(target) as found:
+        xr.testing.assert_equal(expected, found)
+        assert found["temp"].dims == ("time", "y", "x")
+    report = h5z.verify(target)
+    assert report.ok, str(report)
+
+
+@pytest.mark.parametrize("policy", [{}, {"codec": "keep", "chunks": "source"}, {"zarr_format": 2}])
+@pytest.mark.parametrize("clock", [True, False])
+def test_files_that_lack_the_dimension_are_each_a_step_along_it(tmp_path: Path, policy: dict[str, Any], clock: bool) -> None:
+    files, target = steps(tmp_path / "in", range(3), clock=clock), tmp_path / "t.zarr"
+    given = files[::-1] if clock else files  # in the order of the coordinate where there is one
+    report = h5z.combine(given, target, dim="time", new_dim=True, verify="full", **policy)
+    assert report.ok
+    assert ("copy" in report.routes) == ("codec" in policy)
+    judge_steps(files, target)
+    files += steps(tmp_path / "in", range(3, 5), clock=clock)
+    h5z.combine(files, target, dim="time", new_dim=True, verify="full", **policy)
+    judge_steps(files, target)
+    assert h5z.combine(files, target, dim="time", new_dim=True, **policy).status == "unchanged"
+    assert h5z.restore(target, tmp_path / "back.nc", verify="full").ok
+    for engine in ("netcdf4", "h5netcdf"):
+        with xr.open_zarr(target) as expected, xr.open_dataset(tmp_path / "back.nc", engine=engine) as found:
+            xr.testing.assert_equal(expected, found)
+
+
+def test_a_dimension_is_new_only_where_that_is_said(write: Write, tmp_path: Path) -> None:
+    files = steps(tmp_path / "in", range(2))
+    with pytest.raises(PlanError, match=r"000\.nc: expected arrays along the dimension 'time', found .*new_dim"):
+        h5z.combine(files, tmp_path / "t.zarr", dim="time")
+    with pytest.raises(PlanError, match=r"0000\.nc: expected files without the dimension 'time', .*found /time along it"):
+        h5z.combine([write(0)], tmp_path / "t.zarr", dim="time", new_dim=True)
+    files.append(write(2, change=lambda data: data.isel(time=0).assign_coords(height=3.0)))
+    with pytest.raises(PlanError, match=r"0002\.nc: /height: expected the values that .*000\.nc has"):
+        h5z.combine(files, tmp_path / "t.zarr", dim="time", new_dim=True)
+    assert not (tmp_path / "t.zarr").exists()
+
+
+def test_a_dimension_without_a_variable_grows_too(tmp_path: Path) -> None:
+    """As netCDF-4 has it: its length is told by a dimension that holds nothing."""
+
+    def make(day: int) -> Path:
+        path = tmp_path / f"{day}.nc"
+        with netCDF4.Dataset(path, "w") as file:
+            for group in (file, file.createGroup("below")):
+                group.createDimension("time", None)
+                group.createVariable("temp", "f8", ("time",))[:] = np.arange(day, day + 2.0)
+        return path
+
+    files, target = [make(0)], tmp_path / "t.zarr"
+    h5z.combine(files, target, dim="time", order="given")
+    files.append(make(2))
+    h5z.combine(files, target, dim="time", order="given")
+    h5z.restore(target, tmp_path / "back.nc", verify="full")
+    with xr.open_zarr(target) as expected, xr.open_dataset(tmp_path / "back.nc") as found:
+        xr.testing.assert_equal(expected, found)
+        assert found.sizes["time"] == 4
+    with h5py.File(tmp_path / "back.nc") as file:
+        assert file["time"].shape == file["below/time"].shape == (4,)

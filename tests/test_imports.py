@@ -21,7 +21,7 @@ LAYERS = (
     {"credentials", "errors", "grid", "libhdf5", "limits", "names", "nodes", "payload", "runs"},
     {"bars", "digest", "dimensions", "epochs", "pictures", "report", "stores"},
     {"dtypes", "scheduling"},
-    {"attributes", "hdf5", "isolation", "records"},
+    {"attributes", "hdf5", "isolation", "promotion", "records"},
     {"codecs", "container", "doctor", "pacing", "source"},
     {"joined", "measure", "policy", "shards"},
     {"plan", "scan"},

@@ -6,9 +6,13 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import h5py
+import numpy as np
 import pytest
 import xarray
 import zarr
+
+import h5z
 
 from .oddities import ODDITIES
 from .oddities.dimensions import NETCDF
@@ -129,3 +133,17 @@ def test_scales_that_are_gone_cost_no_data(converted: Convert, zarr_format: int)
     assert root["data"].shape == (3, 4)
     assert root["data"][...].tolist() == [[0.0, 1.0, 2.0, 3.0], [4.0, 5.0, 6.0, 7.0], [8.0, 9.0, 10.0, 11.0]]
     assert len(set(names(done.target, "data"))) == 2
+
+
+def test_scales_told_of_fewer_axes_than_there_are(tmp_path: Path) -> None:
+    """libhdf5 reads past the end of such a list, and may crash; what it names is kept."""
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["y"], file["data"] = np.arange(2.0), np.arange(24.0).reshape(2, 3, 4)
+        file["y"].make_scale("y")
+        kind = h5py.vlen_dtype(h5py.ref_dtype)
+        listed = np.empty(1, object)
+        listed[0] = np.array([file["y"].ref], h5py.ref_dtype)
+        file["data"].attrs.create("DIMENSION_LIST", listed, (1,), kind)
+    assert h5z.convert(path, tmp_path / "a.zarr", verify="full").ok
+    assert h5z.scan(path).nodes["/data"].scales == (("/y",),)  # type: ignore[union-attr]

@@ -344,6 +344,7 @@ def combine(
     to: Annotated[str, typer.Option("--to", help="The Zarr store to be, or to add to.")],
     dim: Annotated[str, typer.Option(help="The dimension, such as time.")],
     policy: h5z.Policy,
+    new_dim: Annotated[bool, typer.Option("--new-dim", help="Files lack the dimension: each is one step along it.")] = False,
     times: Annotated[
         str, typer.Option(help="same: refuse times counted from another date; first: count as the first file.")
     ] = "same",
@@ -361,6 +362,7 @@ def combine(
         files,
         to,
         dim=dim,
+        new_dim=new_dim,
         policy=policy,
         times=times,
         order=order,
