@@ -17,7 +17,7 @@ from typing import Any, cast
 
 import h5py
 import numpy as np
-from h5py import h5, h5a, h5d, h5ds, h5f, h5g, h5l, h5o, h5p, h5s, h5t, h5z
+from h5py import h5a, h5d, h5ds, h5f, h5g, h5l, h5o, h5p, h5s, h5t, h5z
 
 from h5z import limits
 from h5z.attributes import encode
@@ -34,6 +34,7 @@ from h5z.hdf5.listing import identify
 from h5z.hdf5.ranged import Ranges
 from h5z.hdf5.references import address, lone_paths, mapping_text, reference_text
 from h5z.hdf5.roots import Roots
+from h5z.hdf5.tables import attribute_names, link_names
 from h5z.hdf5.typeids import has_text
 from h5z.isolation import run_isolated
 from h5z.isolation.heartbeat import beat
@@ -202,6 +203,7 @@ class _Scanner:
         self.roots = Roots(name, roots)
         self.problems: list[Problem] = []
         self.notes: list[str] = []
+        self.whole = True  # as far as tables of links were met
         self.attributes_nbytes = 0
         self.paths: dict[tuple[int, int], str] = {}
         self.index = ChunkIndex()
@@ -275,12 +277,10 @@ class _Scanner:
                 self.problems.append(Problem(prefix + name, f"cannot be opened ({one_line(error)})"))
 
     def _link_names(self, met: _Met) -> list[bytes]:
-        names: list[bytes] = []
-        try:
-            tracked = met.oid.get_create_plist().get_link_creation_order() & h5p.CRT_ORDER_TRACKED
-            met.oid.links.iterate(names.append, idx_type=h5.INDEX_CRT_ORDER if tracked else h5.INDEX_NAME)
-        except Exception as error:
-            self.problems.append(Problem(met.path, f"its links cannot be listed ({one_line(error)})"))
+        names, why = link_names(met.oid)
+        if why:
+            self.whole = False
+            self.problems.append(Problem(met.path, f"its links cannot be listed ({why})"))
         if len(set(names)) < len(names):
             twice = next(name for i, name in enumerate(names) if name in names[:i])
             self.problems.append(
@@ -330,7 +330,7 @@ class _Scanner:
     @cached_property
     def lone(self) -> dict[tuple[int, int], str]:
         """Paths of the file's objects, for references to them."""
-        return lone_paths(self.file.id)
+        return lone_paths(self.file.id) if self.whole else {}
 
     @cached_property
     def fetch(self) -> Fetch:
@@ -366,13 +366,9 @@ class _Scanner:
         )
 
     def _attributes(self, path: str, oid: Any, plist: Any) -> Iterator[Attribute]:
-        names: list[bytes] = []
-        try:
-            limits.at_most(limits.MOST_ATTRIBUTES, h5a.get_num_attrs(oid), "attributes")
-            tracked = plist is not None and plist.get_attr_creation_order() & h5p.CRT_ORDER_TRACKED
-            h5a.iterate(oid, names.append, index_type=h5.INDEX_CRT_ORDER if tracked else h5.INDEX_NAME)
-        except Exception as error:
-            self.problems.append(Problem(path, f"its attributes cannot be listed ({one_line(error)})"))
+        names, why = attribute_names(oid, plist)
+        if why:
+            self.problems.append(Problem(path, f"its attributes cannot be listed ({why})"))
         for raw in names:
             beat()
             name = _text(raw)

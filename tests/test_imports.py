@@ -41,7 +41,7 @@ SATELLITES = ("events", "vault")
 PACKAGES = {
     "hdf5": (
         {"bitshuffle", "blosc2frames", "bounded", "chunkindex", "listing", "ranged", "references", "scaleoffset"},
-        {"symboltable", "terminated", "typeids"},
+        {"symboltable", "tables", "terminated", "typeids"},
         {"filters", "identity", "nulls", "roots"},
         {"direct"},
         {"files"},

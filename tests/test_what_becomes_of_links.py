@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from pathlib import Path
 
 import h5py
@@ -12,6 +13,8 @@ import pytest
 import zarr
 
 import h5z
+from h5z.errors import UnsupportedError
+from h5z.hdf5.symboltable import checksum
 
 from .running import Convert
 
@@ -163,6 +166,29 @@ def test_one_source_with_many_links_gives_one_report(tmp_path: Path) -> None:
     assert report.ok
     assert report.arrays == 1
     assert len(zarr.open_group(tmp_path / "out.zarr", mode="r").attrs["h5z"]["links"]) == 100
+
+
+@pytest.mark.parametrize("tracked", [False, True])
+@pytest.mark.parametrize(("what", "number"), [("links", 5), ("attributes", 8)])
+@pytest.mark.parametrize("said", [19, 21])
+def test_a_table_that_is_not_whole_is_named(tmp_path: Path, what: str, number: int, said: int, tracked: bool) -> None:
+    """A B-tree that tells of another number of links, or attributes, than its nodes hold: nobody can list the others."""
+    with h5py.File(tmp_path / "in.h5", "w", libver="latest", track_order=tracked) as file:
+        for i in range(20):
+            file[f"data{i}"] = i
+            file.attrs[f"note{i}"] = i
+    raw = bytearray((tmp_path / "in.h5").read_bytes())
+    at = raw.index(b"BTHD\0" + bytes([number]))  # of the index by name; the number of its records is before its checksum
+    assert raw[at + 26 : at + 34] == (20).to_bytes(8, "little")
+    raw[at + 26 : at + 34] = said.to_bytes(8, "little")
+    raw[at + 34 : at + 38] = checksum(bytes(raw[at : at + 34])).to_bytes(4, "little")
+    (tmp_path / "in.h5").write_bytes(raw)
+    expected = f"/: its {what} cannot be listed (expected {said}, found 20)"
+    tree = h5z.scan(tmp_path / "in.h5")
+    assert [f"{problem.path}: {problem.reason}" for problem in tree.problems] == [expected]
+    assert len(list(tree.arrays)) == 20
+    with pytest.raises(UnsupportedError, match=re.escape(expected)):
+        h5z.convert(tmp_path / "in.h5", tmp_path / "out.zarr")
 
 
 def test_references_are_read_while_what_they_point_to_is(tmp_path: Path) -> None:

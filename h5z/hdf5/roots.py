@@ -19,6 +19,7 @@ from h5py import h5d, h5f, h5g, h5i, h5l, h5o
 
 from h5z.errors import SourceError
 from h5z.hdf5.references import address
+from h5z.hdf5.tables import link_names
 
 _MOST_LINKS = 16  # on the way to one object, as libhdf5 has it
 _VARIABLES = {"external link": "HDF5_EXT_PREFIX", "virtual storage": "HDF5_VDS_PREFIX", "external storage": "HDF5_EXTFILE_PREFIX"}
@@ -197,9 +198,7 @@ class Roots:
         else:
             pattern = _pattern(last)
             group = self.open(start, (folder or "/").encode("utf-8", "surrogateescape"))
-            names: list[bytes] = []
-            group.links.iterate(names.append)
-            for name in names:
+            for name in link_names(group)[0]:
                 if pattern.fullmatch(name.decode("utf-8", "surrogateescape")):
                     yield os.fsencode(folder) + b"/" + name
 

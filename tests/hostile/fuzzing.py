@@ -181,8 +181,6 @@ def probe(source: Path, target: Path, policy: dict[str, Any]) -> Outcome:
     if checked.differences:
         return Outcome("differs", str(checked.differences[0]))
     lost = {problem.path: problem.reason for problem in report.not_carried}
-    for group in tree.groups:  # whose other names are named by the first
-        lost |= {f"{group.path.rstrip('/')}/{link.name}": "a link" for link in group.links if link.target in lost}
     return _judged(source, target, lost, policy)
 
 

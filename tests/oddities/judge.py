@@ -7,6 +7,7 @@ by path, for tests that say the bytes themselves.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,9 +74,16 @@ def shown(text: str | bytes) -> str:
 class _Walk:
     def __init__(self, file: h5py.File, target: Path, without: frozenset[str], dense: bool) -> None:
         self.file, self.target, self.without, self.dense = file, target, without, dense
+        self.lost = set(self._addresses(without))  # which other paths may lead to as well
         self.met: dict[tuple[int, int], str] = {}
         self.hidden: set[tuple[int, int]] = set()
         self.verdict = Verdict()
+
+    def _addresses(self, paths: frozenset[str]) -> Iterator[tuple[int, int]]:
+        for path in paths:
+            with contextlib.suppress(KeyError, OSError, RuntimeError, ValueError):
+                info = h5o.get_info(h5o.open(self.file.id, path.encode("utf-8", "surrogateescape")))
+                yield info.fileno, info.addr
 
     def reachable(self, group: h5py.Group) -> set[tuple[int, int]]:
         """Addresses of all that hard links lead to, but for what `without` names."""
@@ -101,6 +109,9 @@ class _Walk:
             kind = group.id.links.get_info(raw).type
             if kind == h5l.TYPE_HARD:
                 oid = h5o.open(group.id, raw)
+                info = h5o.get_info(oid)
+                if (info.fileno, info.addr) in self.lost:
+                    continue
                 wrap = {h5d.DatasetID: h5py.Dataset, h5t.TypeID: h5py.Datatype}
                 out.append((name, next((w(oid) for k, w in wrap.items() if isinstance(oid, k)), None) or h5py.Group(oid)))
             elif kind == h5l.TYPE_SOFT:
