@@ -26,16 +26,23 @@ _RENAME_SWAP = 2  # renamex_np(2) of macOS
 
 
 def write_whole(path: str, value: Any, drafts: str, *, durable: bool = False) -> None:
-    """Write a file under a name of its own in `drafts`, then rename it to its place.
+    """Write a file under a name of its own below `drafts`, then rename it to its place.
+
+    Each thread has a folder of its own there: file systems make one file at a time in a folder.
 
     Raises
     ------
     FileNotFoundError
         If `drafts` is gone; the file's own folder is made where there is none.
     """
-    draft = f"{drafts}/{_WRITER}-{os.getpid()}-{next(_DRAFTS)}"
+    room = f"{drafts}/{_WRITER}-{os.getpid()}-{threading.get_native_id()}"
+    draft = f"{room}/{next(_DRAFTS)}"
     try:
-        fd = os.open(draft, _NEW_FILE, 0o666)
+        try:
+            fd = os.open(draft, _NEW_FILE, 0o666)
+        except FileNotFoundError:
+            os.mkdir(room)
+            fd = os.open(draft, _NEW_FILE, 0o666)
         try:
             _write_all(fd, value)
             if durable:
