@@ -174,7 +174,7 @@ class Target:
         if ".." in key.split("/") or key.startswith("/"):  # a plan that was not written by h5z
             raise TargetError(f"{self.name}: expected a place inside the target, found {key!r}")
         drafts = f"{folder}/{MARK}/drafts/{self.lease.run if self.lease else '0'}"
-        write = partial(write_whole, f"{folder}/{self.prefix}{key}", value, drafts, durable=self.durable == "always")
+        write = partial(write_whole, f"{folder}/{self.prefix}{key}", value, drafts, durable=self.durable)
         try:
             persist(write, self.attempts, remote=False)
         except FileNotFoundError:

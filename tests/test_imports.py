@@ -40,7 +40,7 @@ LAYERS = (
 SATELLITES = ("events", "vault")
 PACKAGES = {
     "hdf5": (
-        {"bitshuffle", "blosc2frames", "bounded", "chunkindex", "listing", "ranged", "references", "scaleoffset"},
+        {"bitshuffle", "blosc2frames", "bounded", "chunkindex", "listing", "ranged", "references", "scaleoffset", "shuffle"},
         {"symboltable", "tables", "terminated", "typeids"},
         {"filters", "identity", "nulls", "roots"},
         {"direct"},

@@ -13,13 +13,13 @@ from functools import cache
 from typing import Any
 
 import numcodecs
-import numpy as np
 from h5py import h5z
 from numcodecs import blosc
 
 from h5z.errors import one_line
 from h5z.hdf5 import bitshuffle, blosc2frames, scaleoffset
 from h5z.hdf5.bounded import bunzip2, inflate, unblosc, unlz4, unlzo, unzstd
+from h5z.hdf5.shuffle import unshuffle
 
 _SLACK = 1 << 16  # what a filter may add to a chunk, beyond doubling it, before the next one encodes it
 BUILTIN = range(1, 7)  # libhdf5's own filters
@@ -153,12 +153,7 @@ def _sizes(filters: Sequence[Filter], nbytes: int) -> list[int | None]:
 
 
 def _shuffle(stored: Any, _: int | None, options: Sequence[int]) -> Any:
-    data, itemsize = memoryview(stored).cast("B"), options[0]
-    whole = len(data) // itemsize * itemsize if itemsize else 0
-    if itemsize < 2 or whole == 0:
-        return data
-    plain = numcodecs.Shuffle(itemsize).decode(data[:whole], np.empty(whole, np.uint8))  # it would fill it with zeros first
-    return plain if whole == len(data) else bytes(plain) + bytes(data[whole:])
+    return unshuffle(stored, options[0])
 
 
 def _fletcher32(stored: Any, _: int | None, __: Sequence[int]) -> Any:

@@ -19,27 +19,42 @@ from typing import Any
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _WRITER, _DRAFTS = uuid.uuid4().hex, itertools.count()  # whose drafts have names that no other process gives
+_LARGE_NBYTES = 1 << 16  # of a file that is worth a disk's while on its own
 _FLUSHES = 8  # at once: file systems write what waits together in one go, where one after the other each waits for the disk
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2  # renameat2(2)
 _RENAME_SWAP = 2  # renamex_np(2) of macOS
 
 
-def write_whole(path: str, value: Any, drafts: str, *, durable: bool = False) -> None:
-    """Write a file under a name of its own in `drafts`, then rename it to its place.
+def write_whole(path: str, value: Any, drafts: str, *, durable: str = "none") -> None:
+    """Write a file under a name of its own below `drafts`, then rename it to its place.
+
+    Each thread has a folder of its own there: file systems make one file at a time in a folder.
+
+    Parameters
+    ----------
+    durable : "none", "commit" or "always"
+        Whether it reaches the disk before this returns, or starts on its way, so that a later `flush` has little to wait for.
 
     Raises
     ------
     FileNotFoundError
         If `drafts` is gone; the file's own folder is made where there is none.
     """
-    draft = f"{drafts}/{_WRITER}-{os.getpid()}-{next(_DRAFTS)}"
+    room = f"{drafts}/{_WRITER}-{os.getpid()}-{threading.get_native_id()}"
+    draft = f"{room}/{next(_DRAFTS)}"
     try:
-        fd = os.open(draft, _NEW_FILE, 0o666)
         try:
-            _write_all(fd, value)
-            if durable:
+            fd = os.open(draft, _NEW_FILE, 0o666)
+        except FileNotFoundError:
+            os.mkdir(room)
+            fd = os.open(draft, _NEW_FILE, 0o666)
+        try:
+            nbytes = _write_all(fd, value)
+            if durable == "always":
                 os.fsync(fd)
+            elif durable == "commit" and nbytes >= _LARGE_NBYTES and hasattr(os, "posix_fadvise"):
+                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)  # Linux starts to write, and keeps what is not yet written
         finally:
             os.close(fd)
         try:
@@ -51,15 +66,16 @@ def write_whole(path: str, value: Any, drafts: str, *, durable: bool = False) ->
         with suppress(OSError):
             os.unlink(draft)
         raise
-    if durable:
+    if durable == "always":
         flush(os.path.dirname(path))
 
 
-def _write_all(fd: int, value: Any) -> None:
+def _write_all(fd: int, value: Any) -> int:
     view = memoryview(value).cast("B")
     done = os.write(fd, view)
     while done < len(view):  # more than 2 GiB, which Linux writes at once, or a disk that is nearly full
         done += os.write(fd, view[done:])
+    return done
 
 
 def flush(path: Path | str) -> None:

@@ -79,16 +79,17 @@ class MemorySampler(threading.Thread):
 
 
 def measure(arguments: list[str], *, folder: Path, timeout: float = TIMEOUT_SECONDS) -> Sample:
-    """Run a process to its end.
+    """Run a process to its end; a checkout's modules are compiled once, as installed ones are.
 
     Raises
     ------
     RunError
         If it exits with another status than 0, or does not exit in `timeout` seconds (it is then killed).
     """
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     with TemporaryFile() as output, TemporaryFile() as errors:
         start = time.perf_counter()
-        process = subprocess.Popen(arguments, cwd=folder, stdout=output, stderr=errors, start_new_session=True)
+        process = subprocess.Popen(arguments, cwd=folder, env=environment, stdout=output, stderr=errors, start_new_session=True)
         sampler = MemorySampler(process.pid)
         sampler.start()
         killer = threading.Timer(timeout, os.killpg, (process.pid, signal.SIGKILL))
