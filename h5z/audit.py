@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import random
@@ -97,9 +98,7 @@ def _jobs(place: Target, arrays: Mapping[str, zarr.Array[Any]], level: str) -> I
         unit = array.shards or array.chunks
         grid = ChunkGrid(array.shape, unit)
         unit_nbytes = math.prod(map(min, unit, array.shape)) * array.dtype.itemsize
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # data types that the specification has not named yet
-            document = array.metadata.to_dict()
+        document = _document(place, path, array)
         numbers: Sequence[int] = range(grid.size)
         if level == "sample":
             chosen = {0, grid.size - 1, *(random.randrange(grid.size) for _ in range(_SAMPLES))} if grid.size else set()
@@ -108,6 +107,15 @@ def _jobs(place: Target, arrays: Mapping[str, zarr.Array[Any]], level: str) -> I
         for first in range(0, len(numbers), step):
             some = numbers[first : first + step]
             yield _read, (place, path, document, tuple(some)), len(some) * unit_nbytes
+
+
+def _document(place: Target, path: str, array: zarr.Array[Any]) -> dict[str, Any]:
+    """An array's metadata as it is stored, where that is one document: zarr's own words for it lose which NaN fills it."""
+    if array.metadata.zarr_format == 3:
+        return dict(json.loads(place.get(f"{path.strip('/')}/zarr.json") or b"{}"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # data types that zarr does not know by name
+        return dict(array.metadata.to_dict())
 
 
 def _read(place: Target, path: str, document: dict[str, Any], numbers: tuple[int, ...]) -> Found:

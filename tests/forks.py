@@ -115,6 +115,14 @@ def convert(
     return h5z.convert(progress=progress, **arguments).status
 
 
+def combine(log: str | None = None, **arguments: Any) -> str:
+    """h5z.combine."""
+    import h5z
+
+    log_tasks(log)
+    return h5z.combine(scheduler="threads", **arguments).status
+
+
 def graph(
     source: str, target: str, storage_options: Any = None, finalize: bool = True, log: str | None = None, **policy: Any
 ) -> str:
@@ -176,7 +184,7 @@ def race(target: str, start: str, stop: str, storage_options: Any = None) -> str
 
 
 CALLS: dict[str, Callable[..., str]] = {
-    function.__name__: function for function in (convert, graph, finalize, verify, many, race)
+    function.__name__: function for function in (convert, combine, graph, finalize, verify, many, race)
 }
 
 
@@ -201,6 +209,7 @@ def main() -> None:
     import dask.threaded
     import s3fs
 
+    import h5z.combining
     import h5z.commit
     import h5z.convert
     import h5z.prepare

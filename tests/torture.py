@@ -1,7 +1,8 @@
 """Kill runs of h5z at random moments, run them again, and compare what there is in the end.
 
 A course is a call that is killed (SIGKILL) some times and then left to end: a conversion, one that overwrites, a finalization, a
-verification, a repair, a batch of files; into a folder or S3. What must be so:
+verification, a repair, a batch of files, files that are joined along a dimension, others that are added to them; into a folder
+or S3. What must be so:
 
 - Whenever a target opens, while its run lives and after each kill, it is to the byte what an undisturbed run makes, or what was
   there before and is being replaced.
@@ -22,10 +23,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,16 +34,17 @@ import numpy as np
 from .forks import HOME, ForkServer
 from .s3server import Server, running
 from .test_bad_input import listing
+from .tortured import Look, Objects, Place, Tally
 
 WORKERS = 2
 POLICY: dict[str, Any] = {"chunks": {"/x": [400], "/slices": [8, 8, 8]}, "memory": "16KiB", "workers": WORKERS}
 POLICY["route"] = {"/slices": "staged"}
 OLD: dict[str, Any] = {"codec": "zstd:5"}
 FILES = 4  # in a batch
-COURSES = ("convert", "overwrite", "finalize", "verify", "repair", "batch")
+COURSES = ("convert", "overwrite", "finalize", "verify", "repair", "batch", "combine", "append")
+JOIN: dict[str, Any] = {"dim": "time", "chunks": {"/x": [8, 20], "/time": [8]}, "memory": "16KiB", "workers": WORKERS}
 PLACES = ("folder", "s3")
 MOST_KILLS = 6  # of one course; by then it is left to end
-Objects = dict[str, bytes]
 
 
 def write(path: Path, seed: int) -> None:
@@ -56,64 +56,14 @@ def write(path: Path, seed: int) -> None:
         file.create_dataset("sparse", (40, 40), "<i2", chunks=(10, 10))[25, 25] = seed
 
 
-@dataclass
-class Place:
-    """Where targets are put: a folder, or a prefix on S3."""
-
-    folder: Path
-    server: Server | None = None
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """What calls take besides a target's name."""
-        return {"storage_options": self.server.options} if self.server else {}
-
-    def name(self, target: str) -> str:
-        """A target's name, for calls."""
-        return f"s3://bucket/{self.folder.name}/{target}" if self.server else str(self.folder / target)
-
-    def objects(self, target: str) -> Objects:
-        """All that a target is made of."""
-        if self.server:
-            return self.server.objects(f"bucket/{self.folder.name}/{target}")
-        return {key: value for key, value in listing(self.folder / target).items() if value is not None}
-
-    def root(self, target: str) -> bytes | None:
-        """The document by which a target opens."""
-        with suppress(FileNotFoundError):
-            if self.server:
-                return bytes(self.server.filesystem().cat_file(f"bucket/{self.folder.name}/{target}/zarr.json"))
-            return (self.folder / target / "zarr.json").read_bytes()
-        return None
-
-    def spoil(self, target: str, key: str) -> None:
-        """Flip a bit of an object."""
-        raw = self.objects(target)[key]
-        spoiled = raw[:-1] + bytes([raw[-1] ^ 1])
-        if self.server:
-            self.server.filesystem().pipe_file(f"bucket/{self.folder.name}/{target}/{key}", spoiled)
-        else:
-            (self.folder / target / key).write_bytes(spoiled)
-
-
-@dataclass
-class Tally:
-    """What was done and seen."""
-
-    kills: Counter[str] = field(default_factory=Counter)
-    courses: Counter[str] = field(default_factory=Counter)
-    looks: Counter[str] = field(default_factory=Counter)
-    tasks: int = 0
-    again: int = 0
-    wrong: list[str] = field(default_factory=list)
-
-    def __str__(self) -> str:
-        kills, courses = sum(self.kills.values()), sum(self.courses.values())
-        share = self.again / max(1, self.tasks)
-        lines = [f"{name}: {self.courses[name]} courses, {count} kills" for name, count in sorted(self.kills.items())]
-        lines.append(f"{kills} kills in {courses} courses; looked at targets: {dict(sorted(self.looks.items()))}")
-        lines.append(f"{self.tasks} tasks to do, {self.again} begun again ({share:.1%}; {self.again / max(1, kills):.2f} a kill)")
-        return "\n".join([*lines, *self.wrong, f"{len(self.wrong)} wrong"])
+def write_slice(path: Path, number: int) -> str:
+    """A source of a few steps in time, which fill no whole number of the target's chunks."""
+    with h5py.File(path, "w") as file:
+        file["time"] = np.arange(5.0) + 5 * number
+        file["time"].make_scale("time")
+        file.create_dataset("x", data=np.random.default_rng(number).random((5, 400)), chunks=(5, 20), compression="gzip")
+        file["x"].dims[0].attach_scale(file["time"])
+    return str(path)
 
 
 class Torture:
@@ -126,6 +76,7 @@ class Torture:
         self.sources = [folder / f"in{i}.h5" for i in range(FILES)]
         for i, source in enumerate(self.sources):
             write(source, i)
+        self.slices = [write_slice(folder / f"slice{i}.h5", i) for i in range(FILES)]
         self.log, self.output = folder / "log", folder / "output"
         self.whole: dict[str, list[Objects]] = {}
         self.tasks: list[int] = []
@@ -137,6 +88,13 @@ class Torture:
                 if name == "plain":
                     self.tasks.append(len(self.log.read_text().split()))
             self.whole[name] = [place.objects(f"out{i}.zarr") for i in range(len(sources))]
+        self.joining: list[int] = []
+        for name, count in (("joined", 2), ("grown", FILES)):
+            self.log.unlink(missing_ok=True)
+            place = Place(folder / "joined")
+            self.call("combine", files=self.slices[:count], target=place.name("out0.zarr"), log=str(self.log), **JOIN)
+            self.joining.append(len(self.log.read_text().split()))
+            self.whole[name] = [place.objects("out0.zarr")]
 
     def call(self, what: str, **arguments: Any) -> None:
         """Make a call that nothing disturbs."""
@@ -153,7 +111,7 @@ class Torture:
         self.log.unlink(missing_ok=True)
         kills, most = 0, self.chance.randint(1, MOST_KILLS)
         while True:
-            look = Look(place, count, before, after, self.tally)
+            look = Look(place, count, before, after, self.tally, kind == "append")
             killed = self.killed(name, call, arguments, look) if kills < most else self.ended(name, call, arguments)
             if not killed:
                 break
@@ -186,6 +144,13 @@ class Torture:
             self.call("convert", **given, **OLD)
             more = {"verify": "full", "overwrite": True, **POLICY, **logged}
             return "convert", {**given, **more}, old, verified, self.tasks[0]
+        if kind in ("combine", "append"):
+            joined = {"target": target, **place.options, **JOIN}
+            if kind == "combine":
+                return "combine", {"files": self.slices[:2], **joined, **logged}, [], self.whole["joined"], self.joining[0]
+            self.call("combine", files=self.slices[:2], **joined)
+            more = {"files": self.slices, **joined, **logged}
+            return "combine", more, self.whole["joined"], self.whole["grown"], self.joining[1]
         if kind == "finalize":
             self.call("graph", **given, finalize=False, **POLICY)
             return "finalize", {"target": target, **place.options}, [], plain, 0
@@ -232,43 +197,6 @@ class Torture:
         self.tally.again += again
         if again > WORKERS * kills:
             self.tally.wrong.append(f"{name}: {again} tasks begun again after {kills} kills")
-
-
-@dataclass
-class Look:
-    """Looks at targets as a reader does: what opens must be whole."""
-
-    place: Place
-    count: int
-    before: list[Objects]
-    after: list[Objects]
-    tally: Tally
-    known: set[str] = field(default_factory=set)  # seen whole, with its root as it is
-
-    def now(self, when: str) -> None:
-        """See what opens, and that it is whole; on S3 only between runs: requests would outlast them."""
-        if self.place.server and "kill" not in when:
-            return
-        for i in range(self.count):
-            target = f"out{i}.zarr"
-            root = self.place.root(target)
-            if target in self.known and "kill" not in when:
-                continue
-            try:
-                found = self.place.objects(target)
-            except FileNotFoundError:  # a draft that was there is gone
-                continue
-            if root is None or self.place.root(target) != root:
-                self.tally.looks["does not open" if root is None else "changes while looked at"] += 1
-                continue
-            seen = {key: value for key, value in found.items() if not key.startswith(".h5z/")}
-            states = {"as before": self.before, "as after": self.after}
-            state = next((name for name, whole in states.items() if whole and seen == whole[i]), "")
-            self.tally.looks[state or "half"] += 1
-            if state == "as after":
-                self.known.add(target)
-            elif not state:
-                self.tally.wrong.append(f"{when}: {target} opens, and is neither what was there nor what is to be")
 
 
 def commands(folder: Path, kills: int, chance: random.Random) -> Iterator[str]:
