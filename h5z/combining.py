@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -24,7 +24,7 @@ from h5z.hdf5.listing import identify
 from h5z.join import Schema, Slice, joined, odd_ones, part
 from h5z.joined import Readable
 from h5z.nodes import Json, Tree
-from h5z.plan import ArrayPlan, Plan, located
+from h5z.plan import ArrayPlan, Part, Plan, located
 from h5z.planner import make_plan
 from h5z.policy import Policy
 from h5z.promotion import promoted
@@ -83,7 +83,7 @@ def combine(
         The dimension: a dimension scale's name.
     new_dim : bool
         Each file lacks the dimension and is one step along it, as for ``xarray.open_mfdataset(combine="nested")``: it becomes the
-        first of all arrays but the coordinates, and a scalar of its name its coordinate.
+        first of all arrays but the coordinates that are the same in every file, and a scalar of its name its coordinate.
     times : "same" or "first"
         Refuse files whose times count from another date, or in other units; or count them as the first file's do.
     order : "coordinate" or "given"
@@ -223,18 +223,23 @@ class _Call:
 
     def _fresh(self, names: list[str]) -> Plan:
         """The plan that joins files to a new target."""
-        slices = self._slices(names)
-        common = odd_ones(slices, None, rebase=self.times == "first")
-        slices = self._ordered(slices, common)
-        common = slices[0].schema  # whose times the others' are counted as
-        made = self._planned(slices, common)
+        trees = self._trees(names)
+        made = self._joined(self._slices(trees))
+        if self.new_dim:
+            varying = {array.source for _, array, _ in unlike(made, self.source_options, self.how["scheduler"])}
+            made = self._joined(self._slices(trees, varying)) if varying else made
         check_constants(made, self.source_options, self.how["scheduler"])
         return made
+
+    def _joined(self, slices: list[Slice]) -> Plan:
+        slices = self._ordered(slices, odd_ones(slices, None, rebase=self.times == "first"))
+        return self._planned(slices, slices[0].schema)  # whose times the others' are counted as
 
     def _growth(self, names: list[str], root: dict[str, Json]) -> Plan:
         """The plan that adds files to a finished target: of those arrays alone that grow."""
         record = recorded(root)
-        slices = self._slices(names)
+        along = {path for path, own in record["schema"].items() if self.dim in own.get("dimensions", ())}
+        slices = self._slices(self._trees(names), along)
         odd_ones(slices, record["schema"], rebase=self.times == "first")
         slices = self._ordered(slices, record["schema"])
         start = sum(item[4] for item in record["parts"])
@@ -251,12 +256,14 @@ class _Call:
         parts = tuple(part(item, self.dim, common) for item in slices)
         return replace(made, dim=self.dim, parts=parts, schema=common, adds_dim=self.new_dim)
 
-    def _slices(self, names: list[str]) -> list[Slice]:
+    def _trees(self, names: list[str]) -> list[Tree]:
         """The files' hierarchies, read here or on workers."""
         jobs = ((_scanned, (name, self.policy, self.source_options, self.limits), 0) for name in names)
         trees = {tree.file: tree for tree in run(jobs, self.how["scheduler"], self.workers or os.cpu_count() or 1, _ignore)}
-        found = (trees[shown(name)] for name in names)
-        return [Slice.of(promoted(tree, self.dim) if self.new_dim else tree, self.dim) for tree in found]
+        return [trees[shown(name)] for name in names]
+
+    def _slices(self, trees: list[Tree], varying: Collection[str] = ()) -> list[Slice]:
+        return [Slice.of(promoted(tree, self.dim, varying) if self.new_dim else tree, self.dim) for tree in trees]
 
     def _ordered(self, slices: list[Slice], common: Schema) -> list[Slice]:
         """Files in the order of the coordinate of the dimension's name, where there is one.
@@ -356,6 +363,15 @@ def check_constants(made: Plan, source_options: dict[str, Any] | None, scheduler
     PlanError
         If it has not; naming the first file that differs.
     """
+    for item, array, whose in unlike(made, source_options, scheduler, place):
+        what = f"expected the values that {whose} has, since it does not lie along {made.dim!r}; found others"
+        raise PlanError(f"{item.file}: {array.source}: {what}")
+
+
+def unlike(
+    made: Plan, source_options: dict[str, Any] | None, scheduler: Any, place: Target | None = None
+) -> Iterator[tuple[Part, ArrayPlan, str]]:
+    """Files, and what in them has other values than in the first, or in the target that is to grow; and whose those are."""
     arrays = [array for array in made.arrays if array.axis is None]
     if not arrays or (place is None and len(made.parts) < 2):
         return
@@ -369,8 +385,7 @@ def check_constants(made: Plan, source_options: dict[str, Any] | None, scheduler
     for item in made.parts:
         for array, expected, got in zip(arrays, wanted, found[item.file], strict=True):
             if got != expected:
-                what = f"expected the values that {whose} has, since it does not lie along {made.dim!r}; found others"
-                raise PlanError(f"{item.file}: {array.source}: {what}")
+                yield item, array, whose
 
 
 def _constants(name: str, handles: Sequence[Readable], arrays: Sequence[ArrayPlan]) -> tuple[str, list[str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from itertools import count, islice
 from typing import cast
@@ -15,11 +15,16 @@ from h5z.nodes import ArrayNode, Attribute, GroupNode, Tree
 _TOLD = ("DIMENSION_LIST", "_Netcdf4Dimid", "_Netcdf4Coordinates")
 
 
-def promoted(tree: Tree, dim: str) -> Tree:
+def promoted(tree: Tree, dim: str, varying: Collection[str] = ()) -> Tree:
     """A file's hierarchy with one more dimension, the first of each array but the coordinates.
 
-    As `xarray.open_mfdataset(combine="nested", concat_dim=dim)` has it: coordinates are arrays of a dimension's name, and those
-    that a ``coordinates`` attribute names; they stay as they are. A scalar of the dimension's own name becomes its coordinate.
+    As `xarray.open_mfdataset(combine="nested", concat_dim=dim, coords="different")` has it: coordinates are arrays of a
+    dimension's name, and those that a ``coordinates`` attribute names. A scalar of the new dimension's name becomes its own.
+
+    Parameters
+    ----------
+    varying : collection of str
+        Paths of coordinates that are others in other files: they get the dimension too, where none of theirs has their name.
 
     Raises
     ------
@@ -32,7 +37,9 @@ def promoted(tree: Tree, dim: str) -> Tree:
         what = f"expected files without the dimension {dim!r}, each to be one step along it; found {along} along it"
         raise PlanError(f"{tree.file}: {what} (new_dim is for files that lack it)")
     scales = {path for path, node in tree.nodes.items() if isinstance(node, ArrayNode) and _is_value(node, dim)}
-    stay = {path for path, names in dims.names.items() if path.rpartition("/")[2] in names} | set(_coordinates(tree))
+    stay = {path for path, names in dims.names.items() if path.rpartition("/")[2] in names} | (
+        set(_coordinates(tree)) - set(varying)
+    )
     stay |= {node.path for nodes in dims.bare.values() for node in nodes}
     nodes, numbers = dict(tree.nodes), _free_numbers(tree)
     for array in tree.arrays:

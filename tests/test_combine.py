@@ -20,7 +20,8 @@ import h5z
 from h5z.errors import PlanError, SourceError, TargetExistsError
 from h5z.target import Target
 
-from .running import Run
+from .running import DATA, Run
+from .s3server import Server
 
 Write: TypeAlias = Callable[..., Path]
 EPOCH = "days since 2000-01-01"
@@ -356,12 +357,15 @@ def test_what_was_joined_goes_back_into_one_file(write: Write, tmp_path: Path) -
         xr.testing.assert_equal(expected, found)
 
 
-def steps(folder: Path, numbers: range, *, clock: bool = True) -> list[Path]:
+NESTED: dict[str, Any] = {"combine": "nested", "coords": "different", "compat": "equals"}
+
+
+def steps(folder: Path, numbers: range, *, clock: bool = True, height: Callable[[int], float] = lambda _: 2.0) -> list[Path]:
     """Files of one day each, which lack the dimension; the day is a scalar coordinate, or nowhere."""
     folder.mkdir(exist_ok=True)
     out = []
     for day in numbers:
-        made = dataset(day, 1).isel(time=0, drop=not clock).assign_coords(height=2.0)
+        made = dataset(day, 1).isel(time=0, drop=not clock).assign_coords(height=height(day))
         made["temp"][1, 1] = day
         made.to_netcdf(folder / f"{day:03d}.nc", engine="netcdf4", encoding={"temp": {"zlib": True, "chunksizes": (3, 2)}})
         out.append(folder / f"{day:03d}.nc")
@@ -369,7 +373,7 @@ def steps(folder: Path, numbers: range, *, clock: bool = True) -> list[Path]:
 
 
 def judge_steps(files: list[Path], target: Any) -> None:
-    with xr.open_mfdataset(files, combine="nested", concat_dim="time") as expected, xr.open_zarr(target) as found:
+    with xr.open_mfdataset(files, concat_dim="time", **NESTED) as expected, xr.open_zarr(target) as found:
         xr.testing.assert_equal(expected, found)
         assert found["temp"].dims == ("time", "y", "x")
     report = h5z.verify(target)
@@ -401,10 +405,23 @@ def test_a_dimension_is_new_only_where_that_is_said(write: Write, tmp_path: Path
         h5z.combine(files, tmp_path / "t.zarr", dim="time")
     with pytest.raises(PlanError, match=r"0000\.nc: expected files without the dimension 'time', .*found /time along it"):
         h5z.combine([write(0)], tmp_path / "t.zarr", dim="time", new_dim=True)
-    files.append(write(2, change=lambda data: data.isel(time=0).assign_coords(height=3.0)))
-    with pytest.raises(PlanError, match=r"0002\.nc: /height: expected the values that .*000\.nc has"):
-        h5z.combine(files, tmp_path / "t.zarr", dim="time", new_dim=True)
     assert not (tmp_path / "t.zarr").exists()
+
+
+def test_coordinates_that_vary_get_the_new_dimension_too(tmp_path: Path) -> None:
+    """From the first run on; a later file may not have another where all had the same."""
+    files, target = steps(tmp_path / "in", range(3), height=lambda day: float(day > 1)), tmp_path / "t.zarr"
+    h5z.combine(files[:2], tmp_path / "same.zarr", dim="time", new_dim=True)
+    with pytest.raises(
+        PlanError, match=r"002\.nc: /height: .*expected \[\], as the target has|002\.nc: /height: expected the values"
+    ):
+        h5z.combine(files, tmp_path / "same.zarr", dim="time", new_dim=True)
+    judge_steps(files[:2], tmp_path / "same.zarr")
+    h5z.combine(files, target, dim="time", new_dim=True, verify="full")
+    files += steps(tmp_path / "in", range(3, 4), height=lambda day: float(day))
+    h5z.combine(files, target, dim="time", new_dim=True, verify="full")
+    judge_steps(files, target)
+    assert xr.open_zarr(target)["height"].values.tolist() == [0.0, 0.0, 1.0, 3.0]
 
 
 def test_a_dimension_without_a_variable_grows_too(tmp_path: Path) -> None:
@@ -428,3 +445,58 @@ def test_a_dimension_without_a_variable_grows_too(tmp_path: Path) -> None:
         assert found.sizes["time"] == 4
     with h5py.File(tmp_path / "back.nc") as file:
         assert file["time"].shape == file["below/time"].shape == (4,)
+
+
+def test_on_s3(write: Write, s3: Server) -> None:
+    """Files and store there: joined, added to, as a folder's to the byte."""
+    files, place = [write(0), write(5), write(10, 3)], "s3://bucket/combined"
+    for file in files:
+        s3.filesystem().put(str(file), f"{place}/in/{file.name}")
+    urls = [f"{place}/in/{file.name}" for file in files]
+    held: dict[str, Any] = {"storage_options": s3.options, "source_options": s3.options, "dim": "time"}
+    assert h5z.combine(urls[:2], f"{place}/t.zarr", verify="full", **held).ok
+    assert h5z.combine(urls, f"{place}/t.zarr", verify="full", **held).status == "converted"
+    assert h5z.combine(urls, f"{place}/t.zarr", **held).status == "unchanged"
+    with xr.open_mfdataset(files) as expected, xr.open_zarr(f"{place}/t.zarr", storage_options=s3.options) as found:
+        xr.testing.assert_equal(expected, found)
+    assert h5z.verify(f"{place}/t.zarr", storage_options=s3.options).ok
+
+
+REAL = {  # and the dimension along which each is cut
+    "NCAS-CMS+pyfive/tests/data/noy_AERmonZ_UKESM1-0-LL_piControl_r1i1p1f2_gnz_200001-200012.nc": "time",
+    "wradlib+wradlib-data/data/netcdf/example_cfradial_ppi.nc": "time",
+    "actris-cloudnet+cloudnetpy/tests/unit/data/mrr/20220124_180000.nc": "time",
+    "roocs+mini-esgf-data/test_data/pool/data/CORDEX/data/cordex/output/ANT-44/KNMI/ECMWF-ERAINT/evaluation/r1i1p1/"
+    "DMI-HIRHAM5/v1/day/tas/v20201001/tas_ANT-44_ECMWF-ERAINT_evaluation_r1i1p1_DMI-HIRHAM5_v1_day_20060101.nc": "rlat",
+}
+
+
+@pytest.mark.archive
+@pytest.mark.skipif(not DATA.exists(), reason=f"no real files at {DATA} (H5Z_TEST_DATA names their folder)")
+@pytest.mark.parametrize("name", REAL, ids=lambda name: str(name).rpartition("/")[2])
+@pytest.mark.parametrize("new_dim", [False, True], ids=["slices", "steps"])
+def test_slices_of_a_real_file(name: str, new_dim: bool, tmp_path: Path) -> None:
+    """Cut by xarray into files of its own; joined, the last one in a later run, they are what xarray makes of them."""
+    dim, files = REAL[name], []
+    with xr.open_dataset(DATA / name, engine="h5netcdf", decode_cf=False) as whole:
+        length = whole.sizes[dim]
+        cuts = range(min(3, length)) if new_dim else np.linspace(0, length, min(4, length + 1)).astype(int)
+        for i, (start, stop) in enumerate(zip(cuts, [*cuts[1:], 0], strict=True)):
+            if new_dim or stop:
+                own = whole.isel({dim: start} if new_dim else {dim: slice(start, stop)})
+                own.to_netcdf(tmp_path / f"{i}.nc", engine="h5netcdf")
+                files.append(tmp_path / f"{i}.nc")
+    target, how = tmp_path / "t.zarr", {"dim": dim, "new_dim": new_dim}
+    if len(files) > 1:
+        assert h5z.combine(files[:-1], target, **how).ok  # type: ignore[arg-type]
+    assert h5z.combine(files, target, verify="full", **how).ok  # type: ignore[arg-type]
+    with (
+        xr.open_mfdataset(files, concat_dim=dim, decode_timedelta=False, **NESTED) as expected,
+        xr.open_zarr(target, decode_timedelta=False) as found,
+    ):
+        for made in (expected, *expected.variables.values()):
+            made.attrs.pop("h5z", None)
+        for made in (found, *found.variables.values()):
+            made.attrs.pop("h5z", None)
+        xr.testing.assert_identical(expected.load(), found.load())
+    assert h5z.verify(target).ok
