@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
+from flows.scratch import Scratch
 from h5z.errors import PlanError, one_line
 
 Say = Callable[[str], None]
@@ -119,14 +119,14 @@ def _spawn(workers: int | None) -> Iterator[Any]:
     settings = {"distributed.scheduler.allowed-failures": 0, "distributed.worker.multiprocessing-method": "spawn"}
     with (
         _quiet("distributed", "distributed.client", "distributed.gc"),
-        tempfile.TemporaryDirectory(prefix="h5z-dask-", ignore_cleanup_errors=True) as scratch,
-        dask.config.set({**settings, "temporary-directory": scratch}),
+        Scratch("h5z-dask-") as scratch,
+        dask.config.set({**settings, "temporary-directory": str(scratch)}),
         LocalCluster(
             n_workers=workers or os.cpu_count() or 1,
             threads_per_worker=1,
             processes=True,
             dashboard_address="127.0.0.1:0",
-            local_directory=scratch,
+            local_directory=str(scratch),
             silence_logs=logging.CRITICAL,
         ) as cluster,
         Client(cluster, set_as_default=False) as client,

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import atexit
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache, cached_property
@@ -15,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from flows.scratch import Scratch
 from h5z.errors import H5zError
 
 _HOME = "PREFECT_HOME"
@@ -36,7 +35,8 @@ class EmbeddedServer:
     """
 
     def __init__(self) -> None:
-        self.home = Path(tempfile.mkdtemp(prefix="h5z-prefect-"))
+        self._scratch = Scratch("h5z-prefect-")
+        self.home = self._scratch.path
         self.log = self.home / "server.log"
         cache_home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         empty = cache_home / "h5z" / f"prefect-{version('prefect')}.db"
@@ -79,7 +79,7 @@ class EmbeddedServer:
             self._process.wait(timeout=10)
         except subprocess.TimeoutExpired:
             self._process.kill()
-        shutil.rmtree(self.home, ignore_errors=True)
+        self._scratch.close()
 
 
 @cache

@@ -256,6 +256,7 @@ def carry_out(
             describe(place)
             differences = () if made.grows else tuple(structure(made, place, finished=False)[0])
         if differences:
+            place.check(now=True)  # of a target that was removed meanwhile, or taken over, nothing is said
             status = "differs"
         elif not finished:
             stored = sum(record["nbytes"] for record in place.done().values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -271,6 +272,19 @@ def test_a_removed_target_is_not_written_to(source: Path, place: Place, forks: F
     assert "removed" in (tmp_path / "out.txt").read_text()
     assert place.contents() == {}
     assert h5z.convert(source, place.where, **place.options, **POLICY).status == "converted"
+
+
+def test_a_target_that_is_removed_while_it_is_verified(source: Path, tmp_path: Path) -> None:
+    """Does not differ from its source: it is gone."""
+    target = tmp_path / "out.zarr"
+
+    def remove(done: int, total: int) -> None:
+        if done * 3 == total and target.exists():  # all is written, nothing is compared
+            shutil.rmtree(target)
+
+    with pytest.raises(LeaseLostError, match="its lease was removed, or the target was"):
+        h5z.convert(source, target, verify="full", scheduler="sync", progress=remove, **POLICY)
+    assert list(target.rglob("*")) == []
 
 
 def test_a_graph_holds_its_target_while_it_is_computed(
