@@ -122,7 +122,7 @@ class UnitReader:
 
 
 def _whole_array(values: Any, dtype: Any) -> Any:
-    """What zarr reads, as an array: of a scalar it gives text bare, and bytes bare or of fixed length, as numpy would make of them."""
+    """What zarr reads, as an array: of a scalar it gives text bare, and bytes as an array of fixed length, or bare."""
     if isinstance(values, np.ndarray) and values.dtype.kind == "S" and dtype.kind == "O":
         values = values.tobytes()
     elif isinstance(values, np.ndarray) or dtype.kind not in "OT":
