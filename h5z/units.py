@@ -122,8 +122,10 @@ class UnitReader:
 
 
 def _whole_array(values: Any, dtype: Any) -> Any:
-    """What zarr reads, as an array: of a scalar it gives text and bytes bare, of which numpy would make fixed lengths."""
-    if isinstance(values, np.ndarray) or dtype.kind not in "OT":
+    """What zarr reads, as an array: of a scalar it gives text bare, and bytes as an array of fixed length, or bare."""
+    if isinstance(values, np.ndarray) and values.dtype.kind == "S" and dtype.kind == "O":
+        values = values.tobytes()
+    elif isinstance(values, np.ndarray) or dtype.kind not in "OT":
         return np.asarray(values)
     out = np.empty((), object)
     out[()] = values

@@ -100,6 +100,17 @@ def test_digests_of_text() -> None:
     assert at(np.array(["", ""], object), (0,)) == Digest()
 
 
+@pytest.mark.parametrize("zarr_format", [3, 2])
+def test_a_scalar_of_bytes(tmp_path: Path, zarr_format: int) -> None:
+    """Text by its datatype, and not UTF-8: what zarr reads of it, numpy would take for an array of fixed length."""
+    with h5py.File(tmp_path / "in.h5", "w") as file:
+        file.create_dataset("latin", data="grün".encode("latin-1"), dtype=h5py.string_dtype())
+        file.create_dataset("empty", data=b"", dtype=h5py.string_dtype())
+    options: dict[str, Any] = {"zarr_format": zarr_format, "strings": "bytes", "verify": "full"}
+    assert h5z.convert(tmp_path / "in.h5", tmp_path / "out.zarr", **options).ok
+    assert h5z.verify(tmp_path / "out.zarr").ok
+
+
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     path = tmp_path / "in.h5"
