@@ -109,7 +109,7 @@ def write_report(report: ArchiveReport, options: dict[str, Any] | None) -> str:
     for record in report.left:
         logger.warning("left for the next run: %s: %s", record.source, record.reason.removeprefix(f"{record.source}: "))
     for record in report.incomplete:
-        logger.warning("incomplete: %s: %s", record.source, "; ".join((*record.not_carried, *record.differences)))
+        logger.warning("incomplete: %s: %s", record.source, "; ".join(record.not_carried))
     for source, target in report.vanished:
         logger.warning("vanished: %s, migrated to %s", source, target)
     logger.info("%s", str(report).partition("\n")[0])

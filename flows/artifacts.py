@@ -76,7 +76,7 @@ def link(target_root: str) -> str:
 def rows(report: ArchiveReport, most: int = MOST_ROWS) -> list[dict[str, Any]]:
     """The files as a table: what needs a look first, then what was converted, then the rest."""
     rank = {"quarantined": 0, "held": 2, "waiting": 2, "converted": 3, "unchanged": 4, "skipped": 5}
-    ordered = sorted(report.files, key=lambda record: 1 if record.not_carried or record.differences else rank[record.status])
+    ordered = sorted(report.files, key=lambda record: 1 if record.not_carried else rank[record.status])
     return [_row(record) for record in ordered[:most]]
 
 
@@ -89,5 +89,5 @@ def _row(record: FileRecord) -> dict[str, Any]:
         "stored": record.stored_nbytes,
         "ratio": round(record.nbytes / record.stored_nbytes, 2) if record.stored_nbytes else None,
         "MiB/s": None if rate is None else round(rate, 1),
-        "reason": printable(record.reason or "; ".join((*record.not_carried, *record.differences))),
+        "reason": printable(record.reason or "; ".join(record.not_carried)),
     }

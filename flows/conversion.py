@@ -174,6 +174,9 @@ def _changed(job: Job) -> bool:
 
 
 def _record(job: Job, report: h5z.Report) -> FileRecord:
+    if report.differences:  # what was begun does not open; what was finished is damaged
+        more = f" (and {len(report.differences) - 1} more)" if len(report.differences) > 1 else ""
+        return _left(job, "quarantined", f"its target differs: {report.differences[0]}{more}")
     unchanged = report.status == "unchanged"
     return FileRecord(
         job.source,
@@ -183,7 +186,6 @@ def _record(job: Job, report: h5z.Report) -> FileRecord:
         stored_nbytes=None if unchanged else (_folder_nbytes(job.target) or report.stored_nbytes or None),
         seconds=round(report.seconds, 3),
         not_carried=tuple(f"{problem.path}: {problem.reason}" for problem in report.not_carried),
-        differences=tuple(map(str, report.differences)),
         notes=tuple(report.notes),
         routes=dict(report.routes),
         replaced=job.outdated and not unchanged,

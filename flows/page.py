@@ -38,7 +38,7 @@ def page(report: ArchiveReport, storage_options: dict[str, Any] | None = None) -
         _section("Sizes", _sizes(report)),
         _section("Routes", _routes(report)),
         _section("In quarantine", _table(report.quarantined, numbers, reason=True)),
-        _section("Not carried over, or different", _table(report.incomplete, numbers, reason=True)),
+        _section("Not carried over", _table(report.incomplete, numbers, reason=True)),
         _section("Left for the next run", _table(report.left, numbers, reason=True)),
         _section("Vanished sources", _vanished(report)),
         _section("Slowest files", _table(_slowest(report), numbers)),
@@ -163,7 +163,6 @@ def _part(record: FileRecord, number: int, storage_options: dict[str, Any] | Non
     facts += [("route", f"{route}: {_size(nbytes)}") for route, nbytes in record.routes.items()]
     facts += [("reason", record.reason)] if record.reason else []
     facts += [("not carried over", line) for line in record.not_carried]
-    facts += [("differs", line) for line in record.differences]
     facts += [("noted", line) for line in record.notes]
     lines = "".join(f"<tr><th>{name}</th><td class='name'>{_text(value)}</td></tr>" for name, value in facts)
     found = layouts(record.target, storage_options) if record.status in ("converted", "unchanged") else []
@@ -197,7 +196,7 @@ def _name(record: FileRecord, numbers: dict[str, int]) -> str:
 
 
 def _reason(record: FileRecord) -> str:
-    return record.reason.removeprefix(f"{record.source}: ") or "; ".join((*record.not_carried, *record.differences))
+    return record.reason.removeprefix(f"{record.source}: ") or "; ".join(record.not_carried)
 
 
 def _text(value: str) -> str:

@@ -39,8 +39,8 @@ class FileRecord:
         Size of the target; None where it was not measured (unchanged, quarantined, not a local folder).
     reason : str
         Why the file is in quarantine, waiting or held, on one line; empty otherwise.
-    not_carried, differences : tuple of str
-        What the target lacks of the source, and where verification found another value, one line each.
+    not_carried : tuple of str
+        What the target lacks of the source, one line each.
     routes : mapping
         Decoded bytes by the route that they took.
     replaced : bool
@@ -58,7 +58,6 @@ class FileRecord:
     attempts: int = 1
     reason: str = ""
     not_carried: tuple[str, ...] = ()
-    differences: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     routes: Mapping[str, int] = field(default_factory=dict)
     replaced: bool = False
@@ -67,7 +66,7 @@ class FileRecord:
     @property
     def ok(self) -> bool:
         """Whether the target holds all of the source."""
-        return self.status in ("converted", "unchanged") and not self.not_carried and not self.differences
+        return self.status in ("converted", "unchanged") and not self.not_carried
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as JSON's own types, without what is empty."""
@@ -116,8 +115,8 @@ class ArchiveReport:
 
     @property
     def incomplete(self) -> tuple[FileRecord, ...]:
-        """The files that were migrated, but not wholly or not truly."""
-        return tuple(record for record in self.files if record.not_carried or record.differences)
+        """The files that were migrated, but not wholly."""
+        return tuple(record for record in self.files if record.not_carried)
 
     @property
     def left(self) -> tuple[FileRecord, ...]:
@@ -192,7 +191,6 @@ class ArchiveReport:
             lines.append(f"left for the next run: {record.source}: {record.reason.removeprefix(f'{record.source}: ')}")
         for record in self.incomplete:
             lines += [f"not carried over: {record.source}: {line}" for line in record.not_carried]
-            lines += [f"differs: {record.source}: {line}" for line in record.differences]
         lines += [f"noted of all: {note}" for note in self.notes_of_all]
         lines += [f"vanished: {source}, migrated to {target}" for source, target in self.vanished]
         if self.passed_over:

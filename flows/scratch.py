@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
+
+try:
+    import fcntl
+except ImportError:  # no POSIX
+    fcntl = None  # type: ignore[assignment]
 
 _LOCK = "lock"
 
@@ -28,7 +32,8 @@ class Scratch:
         self.path = Path(tempfile.mkdtemp(prefix=prefix))
         draft = self.path / f"{_LOCK}.draft"
         self._lock = draft.open("wb")
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        if fcntl is not None:
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
         draft.rename(self.path / _LOCK)  # there is none that nobody has held
 
     def __enter__(self) -> Path:
@@ -46,9 +51,8 @@ class Scratch:
 def _take_away(folder: Path) -> None:
     """Delete a folder of ours if nobody holds its lock."""
     with suppress(OSError):
-        if folder.lstat().st_uid != os.getuid():
-            return
-        lock: IO[bytes]
-        with (folder / _LOCK).open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
+        if fcntl is not None and folder.lstat().st_uid == os.getuid():
+            lock: IO[bytes]
+            with (folder / _LOCK).open("rb") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)

@@ -450,6 +450,18 @@ def test_the_identity_of_a_source(source: Path, tmp_path: Path) -> None:
         assert h5z.plan(source).digest[:32] != header
 
 
+def test_a_view_of_a_file_s_own_datasets(tmp_path: Path) -> None:
+    """HDF5 calls that file by a period: the source is the same, whatever is put beside it."""
+    with h5py.File(tmp_path / "in.h5", "w") as file:
+        layout = h5py.VirtualLayout((10,), "i4")
+        layout[:] = h5py.VirtualSource(".", "x", (10,))
+        file["x"] = np.arange(10, dtype="i4")
+        file.create_virtual_dataset("view", layout)
+    assert h5z.convert(tmp_path / "in.h5", tmp_path / "out.zarr").status == "converted"
+    (tmp_path / "beside").touch()
+    assert h5z.convert(tmp_path / "in.h5", tmp_path / "out.zarr", verify="full").status == "unchanged"
+
+
 def test_a_source_that_changed_before_its_target_is_committed(source: Path, tmp_path: Path) -> None:
     """After the last of its bytes was read: nothing is committed."""
     target = tmp_path / "out.zarr"

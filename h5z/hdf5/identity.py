@@ -52,6 +52,8 @@ class ChunkIndex:
         except (OSError, RuntimeError, ValueError, TypeError) as error:
             self._hash.update(type(error).__name__.encode())
         for file in files:
+            if file == ".":  # HDF5's word for the file itself; here it would be the folder, which changes with what is put there
+                continue
             try:
                 found = os.stat(os.path.join(folder, file))
                 self._hash.update(f"{file}\0{found.st_size}\0{found.st_mtime_ns}".encode("utf-8", "surrogatepass"))

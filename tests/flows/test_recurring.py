@@ -32,6 +32,20 @@ def statuses(report: flows.ArchiveReport) -> dict[str, str]:
     return {os.path.basename(record.source): record.status for record in report.files}
 
 
+def test_a_target_that_differs_is_in_quarantine(tmp_path: Path, write: Write) -> None:
+    """Whoever counts what was converted counts what opens and is true."""
+    path = write(tmp_path / "a.h5")
+    job = Job(str(path), str(tmp_path / "a.zarr"), path.stat().st_size, "a.h5", path.stat().st_mtime_ns)
+    assert convert_file(job, Options(verify="full")).ok
+    chunk = next(path for path in Path(job.target, "values").rglob("c*") if path.is_file())
+    raw = bytearray(chunk.read_bytes())
+    raw[-1] ^= 1
+    chunk.write_bytes(raw)
+    record = convert_file(job, Options(verify="full"))
+    assert (record.status, record.ok) == ("quarantined", False)
+    assert record.reason.startswith("its target differs: /values: ")
+
+
 def test_changed_sources_are_redone_and_vanished_ones_named(tmp_path: Path, cluster: str, write: Write) -> None:
     for i in range(4):
         write(tmp_path / "in" / f"{i}.h5", i)
