@@ -51,8 +51,9 @@ class Scratch:
 def _take_away(folder: Path) -> None:
     """Delete a folder of ours if nobody holds its lock."""
     with suppress(OSError):
-        if fcntl is not None and folder.lstat().st_uid == os.getuid():
+        if folder.lstat().st_uid == os.getuid():
             lock: IO[bytes]
             with (folder / _LOCK).open("rb") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
+                if fcntl is not None:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(folder, ignore_errors=True)
