@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import blosc2
 import h5py
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ import tifffile
 from h5z import vault
 from h5z.container import Container, forget_all
 from h5z.errors import PlanError, SourceError, TargetError, TargetExistsError
-from h5z.vault import Vault
+from h5z.vault import Vault, codec
 from h5z.vault.archive import container_files
 from h5z.vault.catalog import FILE, LINK, Catalog, Row, Rows
 from h5z.vault.codec import digest
@@ -41,6 +42,15 @@ WAYS: list[dict[str, Any]] = [
     {"layout": "hdf5vault"},
     {"layout": "hdf5vault", "writers": 2, "split_nbytes": 7000, "scheduler": "processes"},
 ]
+
+
+def test_who_compresses_lets_other_threads_go_on() -> None:
+    codec._compressor.cache_clear()
+    codec._blosc2.cache_clear()
+    blosc2.set_releasegil(False)  # as it is when it is imported
+    packed = codec.VaultCodec("blosc2-zstd:1").encode(bytes(1000)) or b""
+    assert blosc2.set_releasegil(True)
+    assert codec.decode(packed, "x") == bytes(1000)
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: "-".join(map(str, way.values())) or "default")
