@@ -17,10 +17,12 @@ from h5z.container.frames import (
     DELETION,
     HEAD_NBYTES,
     INDEX,
+    LONGEST_KEY,
     MEMBER,
     Entry,
     Frame,
     Scan,
+    begins_frame,
     checked,
     crc32,
     encode_key,
@@ -140,6 +142,8 @@ class ContainerFile:
             raise SourceError(f"{self.path}: expected {end} bytes or more, found {size}: the file is cut short")
         locator = self.read(end - _LOCATOR.size, _LOCATOR.size)
         if len(locator) < _LOCATOR.size or not locator.startswith(_LOCATOR_MAGIC):
+            if any(frame.kind == INDEX and frame.end == end for frame in Scan(self, SUPERBLOCK_NBYTES, size, None)):
+                raise SourceError(f"{self.path}: expected an index's last bytes before byte {end}: the file is damaged")
             return None
         start = _LOCATOR.unpack(locator)[1]
         frame = parse(self.read(start, HEAD_NBYTES), 0, start, None)
@@ -154,23 +158,19 @@ class ContainerFile:
         self.end = scan.end
         if scan.end < size and self._is_changed():
             self._load()
-        elif scan.end < size and not self._is_unfinished(size):
+        elif scan.end < size and not self.is_unfinished(scan.end, size):
             lost = find(self, scan.end + 1, size, self.ident)
-            if lost is not None:
-                raise SourceError(
-                    f"{self.path}: expected a frame at byte {scan.end}, found one at {lost.start}: the file is damaged"
-                )
+            found = f"one at {lost.start}" if lost is not None else "other bytes"
+            raise SourceError(f"{self.path}: expected a frame at byte {scan.end}, found {found}: the file is damaged")
 
     def _is_changed(self) -> bool:
         """Whether libhdf5 has written to the file: it ends, says the superblock, behind the last frame."""
         found = parse_superblock(self.read(0, SUPERBLOCK_NBYTES))
         return found is not None and found[0] > self.end
 
-    def _is_unfinished(self, size: int) -> bool:
+    def is_unfinished(self, end: int, size: int) -> bool:
         """Whether what follows the last whole frame is one that is being written, or was when its writer was killed."""
-        data = self.read(self.end, min(size - self.end, HEAD_NBYTES + 4096))
-        frame = parse(data, 0, self.end, self.ident)
-        return frame is not None and frame.end > size
+        return begins_frame(self.read(end, min(size - end, HEAD_NBYTES + LONGEST_KEY)), self.ident)
 
     def _apply(self, frame: Frame) -> None:
         if frame.kind in (MEMBER, DELETION):
