@@ -319,7 +319,7 @@ def write_all(descriptor: int, buffers: Sequence[Any], offset: int) -> None:
             left[0] = left[0][written:]
 
 
-def index_payload(entries: dict[str, Entry], start: int, view: View) -> tuple[bytes, int]:
+def index_payload(entries: dict[str, Entry], start: int, view: View) -> tuple[bytearray, int]:
     """The payload of an index frame that begins at `start`, and the address of HDF5's root group in it.
 
     Counts of members and of bytes of their keys; keys, each followed by a zero; addresses, sizes and CRC-32s; HDF5's
@@ -337,7 +337,10 @@ def index_payload(entries: dict[str, Entry], start: int, view: View) -> tuple[by
     own = b"".join(parts)
     base = start + HEAD_NBYTES + len(own)
     shown = hierarchy(((key, entry.address, entry.nbytes) for key, entry in entries.items()), base, view)
-    return own + shown.data + bytes(-len(shown.data) % 8) + _LOCATOR.pack(_LOCATOR_MAGIC, start), shown.root
+    data = shown.data
+    data += bytes(-len(data) % 8) + _LOCATOR.pack(_LOCATOR_MAGIC, start)
+    data[:0] = own
+    return data, shown.root
 
 
 def unpacked(data: bytes) -> dict[str, Entry]:
@@ -364,9 +367,9 @@ def write_new(path: str, ident: int, items: Iterable[tuple[str, bytes, int | Non
             entries[key] = Entry(at + len(before), len(data), crc)
             write_all(descriptor, [before, data, bytes(-len(data) % 8)], at)
             at += len(before) + padded(len(data))
-        data, root = index_payload(entries, at, view)
-        write_all(descriptor, [head(INDEX, ident, "", len(data), crc32(data)), data], at)
-        end = at + HEAD_NBYTES + len(data)
+        index, root = index_payload(entries, at, view)
+        write_all(descriptor, [head(INDEX, ident, "", len(index), crc32(index)), index], at)
+        end = at + HEAD_NBYTES + len(index)
         write_all(descriptor, [superblock(end, root)], 0)
         if sync:
             os.fsync(descriptor)

@@ -299,7 +299,7 @@ def index(containers: Sequence[Container], header: Header, refused: Sequence[Ref
     everything = Catalog.of(Rows.joined(all_rows(container, number) for number, container in enumerate(containers))).rows
     quarantined = tuple(dict.fromkeys((shown(item.name), item.reason) for item in refused))
     for number, container in enumerate(containers):
-        own = everything.take(np.flatnonzero(everything.columns["file"] == number))
+        own = everything if len(containers) == 1 else everything.take(np.flatnonzero(everything.columns["file"] == number))
         finished = replace(header, number=number, finished=True, quarantined=quarantined)
         view = View(root={"description": _DESCRIPTION})
         if header.layout == HDF5VAULT:
