@@ -465,6 +465,14 @@ def test_killed_and_called_again_it_ends_and_nothing_is_lost(tmp_path: Path, act
     assert len(left) == (10 if action == "consolidate" else 1153)
 
 
+@pytest.mark.parametrize(("case", "least"), [("consolidate", 30), ("unconsolidate", 30), ("write", 6)])
+def test_killed_at_each_of_its_writes_nothing_is_lost(case: str, least: int, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.killed_writes", case, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["kills"] >= least
+
+
 def test_damage_is_named_and_repaired_as_far_as_it_can_be(tmp_path: Path, cli: Run) -> None:
     folder = tmp_path / "a.zarr"
     array = zarr.create_array(LocalStore(folder), shape=(4, 16, 16), chunks=(1, 8, 8), dtype="i4", compressors=None)

@@ -43,7 +43,6 @@ LOCK_TIMEOUT = 60.0
 PARTIAL = ".partial"  # ends the names of files that are being written
 _OPEN_FILES = 256
 _COMPACT_NBYTES = 1 << 20
-_DRAFT_SECONDS = 3600
 
 
 class _GoneError(TargetError):
@@ -277,6 +276,11 @@ class Container:
                 os.fsync(file.descriptor)
         _files.unsealed.pop(self.path, None)
 
+    def is_sealed(self) -> bool:
+        """Whether libhdf5 sees all members."""
+        file = self._current()
+        return file is None or not file.unsealed
+
     def compact(self) -> None:
         """Write the file anew without what was replaced or deleted, and put it in the place of this one."""
         with self._writing() as file:
@@ -295,7 +299,7 @@ class Container:
 
     def _rewrite(self, file: ContainerFile) -> None:
         """Put a file with the same members in the place of one; its lock is held. Damaged members stay damaged."""
-        _remove_drafts(self.path)
+        remove_drafts(self.path)
         members = ((key, file.raw(key), entry.crc) for key, entry in list(file.entries.items()))
         draft = draft_of(self.path)
         try:
@@ -366,14 +370,14 @@ def draft_of(path: str) -> str:
     return os.path.join(folder, f".{name}.{uuid.uuid4().hex}{PARTIAL}")
 
 
-def _remove_drafts(path: str) -> None:
+def remove_drafts(path: str, *, older_seconds: float = 3600) -> None:
     """Remove what killed writers have left of drafts; those of the last hour may be at work."""
     folder, name = os.path.split(path)
     with suppress(OSError), os.scandir(folder or ".") as found:
         for item in found:
             if item.name.startswith(f".{name}.") and item.name.endswith(PARTIAL):
                 with suppress(OSError):
-                    if item.stat().st_mtime < time.time() - _DRAFT_SECONDS:
+                    if item.stat().st_mtime < time.time() - older_seconds:
                         os.unlink(item.path)
 
 

@@ -17,10 +17,12 @@ from h5z.container.frames import (
     DELETION,
     HEAD_NBYTES,
     INDEX,
+    LONGEST_KEY,
     MEMBER,
     Entry,
     Frame,
     Scan,
+    begins_frame,
     checked,
     crc32,
     encode_key,
@@ -140,6 +142,8 @@ class ContainerFile:
             raise SourceError(f"{self.path}: expected {end} bytes or more, found {size}: the file is cut short")
         locator = self.read(end - _LOCATOR.size, _LOCATOR.size)
         if len(locator) < _LOCATOR.size or not locator.startswith(_LOCATOR_MAGIC):
+            if any(frame.kind == INDEX and frame.end == end for frame in Scan(self, SUPERBLOCK_NBYTES, size, None)):
+                raise SourceError(f"{self.path}: expected an index's last bytes before byte {end}: the file is damaged")
             return None
         start = _LOCATOR.unpack(locator)[1]
         frame = parse(self.read(start, HEAD_NBYTES), 0, start, None)
@@ -154,23 +158,19 @@ class ContainerFile:
         self.end = scan.end
         if scan.end < size and self._is_changed():
             self._load()
-        elif scan.end < size and not self._is_unfinished(size):
+        elif scan.end < size and not self.is_unfinished(scan.end, size):
             lost = find(self, scan.end + 1, size, self.ident)
-            if lost is not None:
-                raise SourceError(
-                    f"{self.path}: expected a frame at byte {scan.end}, found one at {lost.start}: the file is damaged"
-                )
+            found = f"one at {lost.start}" if lost is not None else "other bytes"
+            raise SourceError(f"{self.path}: expected a frame at byte {scan.end}, found {found}: the file is damaged")
 
     def _is_changed(self) -> bool:
         """Whether libhdf5 has written to the file: it ends, says the superblock, behind the last frame."""
         found = parse_superblock(self.read(0, SUPERBLOCK_NBYTES))
         return found is not None and found[0] > self.end
 
-    def _is_unfinished(self, size: int) -> bool:
+    def is_unfinished(self, end: int, size: int) -> bool:
         """Whether what follows the last whole frame is one that is being written, or was when its writer was killed."""
-        data = self.read(self.end, min(size - self.end, HEAD_NBYTES + 4096))
-        frame = parse(data, 0, self.end, self.ident)
-        return frame is not None and frame.end > size
+        return begins_frame(self.read(end, min(size - end, HEAD_NBYTES + LONGEST_KEY)), self.ident)
 
     def _apply(self, frame: Frame) -> None:
         if frame.kind in (MEMBER, DELETION):
@@ -319,7 +319,7 @@ def write_all(descriptor: int, buffers: Sequence[Any], offset: int) -> None:
             left[0] = left[0][written:]
 
 
-def index_payload(entries: dict[str, Entry], start: int, view: View) -> tuple[bytes, int]:
+def index_payload(entries: dict[str, Entry], start: int, view: View) -> tuple[bytearray, int]:
     """The payload of an index frame that begins at `start`, and the address of HDF5's root group in it.
 
     Counts of members and of bytes of their keys; keys, each followed by a zero; addresses, sizes and CRC-32s; HDF5's
@@ -337,7 +337,10 @@ def index_payload(entries: dict[str, Entry], start: int, view: View) -> tuple[by
     own = b"".join(parts)
     base = start + HEAD_NBYTES + len(own)
     shown = hierarchy(((key, entry.address, entry.nbytes) for key, entry in entries.items()), base, view)
-    return own + shown.data + bytes(-len(shown.data) % 8) + _LOCATOR.pack(_LOCATOR_MAGIC, start), shown.root
+    data = shown.data
+    data += bytes(-len(data) % 8) + _LOCATOR.pack(_LOCATOR_MAGIC, start)
+    data[:0] = own
+    return data, shown.root
 
 
 def unpacked(data: bytes) -> dict[str, Entry]:
@@ -364,9 +367,9 @@ def write_new(path: str, ident: int, items: Iterable[tuple[str, bytes, int | Non
             entries[key] = Entry(at + len(before), len(data), crc)
             write_all(descriptor, [before, data, bytes(-len(data) % 8)], at)
             at += len(before) + padded(len(data))
-        data, root = index_payload(entries, at, view)
-        write_all(descriptor, [head(INDEX, ident, "", len(data), crc32(data)), data], at)
-        end = at + HEAD_NBYTES + len(data)
+        index, root = index_payload(entries, at, view)
+        write_all(descriptor, [head(INDEX, ident, "", len(index), crc32(index)), index], at)
+        end = at + HEAD_NBYTES + len(index)
         write_all(descriptor, [superblock(end, root)], 0)
         if sync:
             os.fsync(descriptor)

@@ -51,6 +51,12 @@ class Frame(NamedTuple):
         """The first byte past it."""
         return self.address + padded(self.nbytes)
 
+    @property
+    def padding(self) -> tuple[tuple[int, int], ...]:
+        """Bytes, from and to, that no checksum is of: behind its key, and behind its payload."""
+        key_end = self.start + HEAD_NBYTES + len(encode_key(self.key))
+        return (key_end, self.address), (self.address + self.nbytes, self.end)
+
 
 class Entry(NamedTuple):
     """Where a member's bytes are; in files that others wrote, `crc` is None, and `address` negative where only libhdf5 knows."""
@@ -101,6 +107,16 @@ def parse(data: bytes | memoryview, at: int, start: int, ident: int | None) -> F
         return None
     text = key.decode("utf-8", "surrogateescape")
     return Frame(kind, text, start, start + HEAD_NBYTES + padded(length), nbytes, crc, owner)
+
+
+def begins_frame(data: bytes, ident: int | None) -> bool:
+    """Whether bytes are the first of a frame of a file, be they the first few of its head alone."""
+    if len(data) < HEAD_NBYTES:
+        return MAGIC.startswith(data[: len(MAGIC)])
+    magic, _, zero, length, owner, *_ = _HEAD.unpack_from(data)
+    if magic != MAGIC or zero or owner != ident:
+        return False
+    return len(data) < HEAD_NBYTES + length or parse(data, 0, 0, ident) is not None
 
 
 @dataclass

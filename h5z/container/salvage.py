@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from h5z.container import LOCK_TIMEOUT, Container, draft_of, new_ident
+from h5z.container import LOCK_TIMEOUT, draft_of, new_ident
 from h5z.container.file import ContainerFile, write_new
 from h5z.container.foreign import members
 from h5z.container.frames import DELETION, MEMBER, Frame, Scan, find, payload
@@ -43,22 +43,59 @@ class Salvaged:
 
 
 def check(path: str) -> Iterator[tuple[str, str]]:
-    """Compare every member with its checksum, and the index with what libhdf5 reads; yield (key, what is wrong)."""
+    """Compare every byte with its checksum, and the index with what libhdf5 reads; yield (key, what is wrong).
+
+    Also bytes that nobody reads any more are compared, those of members that were replaced and of indices that others
+    followed: their key is empty. What a killed writer has left at the end is nothing wrong.
+    """
     try:
-        entries = Container(path).entries()
+        file = ContainerFile(path)
+        file.refresh()
         shown = members(path)
+    except (FileNotFoundError, NotADirectoryError):
+        yield "", "no such file"
+        return
     except SourceError as error:
         yield "", str(error).removeprefix(f"{path}: ")
         return
-    for key in entries:
-        try:
-            Container(path).get(key)
-        except SourceError as error:
-            yield key, str(error).removeprefix(f"{path}: {key}: ")
-    for key, entry in entries.items():
+    yield from _foreign(file) if file.ident is None else _damaged(file)
+    for key, entry in file.entries.items():
         # A member that was replaced since the last index lies further on than libhdf5 knows.
         if entry.nbytes and key in shown and shown[key].address > entry.address:
             yield key, f"expected HDF5's metadata to lead to byte {entry.address}, found {shown[key].address}"
+
+
+def _foreign(file: ContainerFile) -> Iterator[tuple[str, str]]:
+    """What is wrong with a file that another tool wrote: members that cannot be read."""
+    for key in file.entries:
+        try:
+            file.member(key)
+        except SourceError as error:
+            yield key, str(error).removeprefix(f"{file.path}: {key}: ")
+
+
+def _damaged(file: ContainerFile) -> Iterator[tuple[str, str]]:
+    """What is wrong with one of ours, frame by frame."""
+    size, at = os.fstat(file.descriptor).st_size, SUPERBLOCK_NBYTES
+    missing = {(key, entry.address) for key, entry in file.entries.items()}
+    for frame in _frames(file, size, file.ident):
+        if frame.start > at:
+            yield "", f"expected a frame at byte {at}, found one at {frame.start}"
+        at = frame.end
+        current = (frame.key, frame.address) in missing
+        missing.discard((frame.key, frame.address))
+        try:
+            payload(file, file.path, frame)
+            for first, last in frame.padding:
+                if any(file.read(first, last - first)):
+                    raise SourceError(f"{file.path}: {frame.key}: expected zeros from byte {first} to {last}, found others")
+        except SourceError as error:
+            reason = str(error).removeprefix(f"{file.path}: {frame.key}: ")
+            yield (frame.key, reason) if current else ("", f"at byte {frame.start}: {reason}")
+    for key, address in missing:
+        yield key, f"expected a frame whose content begins at byte {address}, found none"
+    if at < size and not file.is_unfinished(at, size):
+        yield "", f"expected a frame at byte {at}, found other bytes"
 
 
 def salvage(path: str, view: View | None = None, *, mend: Mend | None = None) -> Salvaged:

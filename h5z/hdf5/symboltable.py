@@ -176,7 +176,7 @@ class _Texts:
 class Hierarchy:
     """HDF5 metadata to append to a file, and where in it the root group's object header begins."""
 
-    data: bytes
+    data: bytearray
     root: int
 
 
@@ -202,7 +202,7 @@ def hierarchy(members: Iterable[tuple[str, int, int]], base: int, view: View) ->
     root = base + len(out)
     notes = texts.attributes(view.root)
     out += _header(_message(_SYMBOL_TABLE, struct.pack("<QQ", tree, heap)) + b"".join(notes), 1 + len(notes))
-    return Hierarchy(bytes(out), root)
+    return Hierarchy(out, root)
 
 
 _Links: TypeAlias = dict[bytes, int]

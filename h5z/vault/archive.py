@@ -17,7 +17,7 @@ from h5z.vault import hdf5vault
 from h5z.vault.catalog import BLOSC2, FILE, KINDS, UNKNOWN, Catalog, Row, Rows
 from h5z.vault.codec import decode, decoded_nbytes, digest
 from h5z.vault.header import UNFINISHED, Header, read_header
-from h5z.vault.pack import CATALOG, HDF5VAULT, HEADER, all_rows, dataset_name, pack_key, packs
+from h5z.vault.pack import HDF5VAULT, HEADER, all_rows, catalog_key, dataset_name, pack_key, packs
 from h5z.vault.report import shown
 
 _CACHED_NBYTES = 64 << 20
@@ -249,8 +249,9 @@ class Vault(Mapping[str, bytes]):
                 self.header = header
             if self.header is None or header.vault != self.header.vault or header.number != number:
                 raise SourceError(f"{file}: expected container {number} of the vault of {self.files[0]}, found another's")
-            if CATALOG in container and header.finished:
-                rows = Rows.decode(container.get(CATALOG) or b"", f"{file}: {CATALOG}").in_file(number)
+            key = catalog_key(self.header.generation)
+            if key in container and self.header.finished:
+                rows = Rows.decode(container.get(key) or b"", f"{file}: {key}").in_file(number)
             else:
                 rows = all_rows(container, number)
                 self.notes = (*self.notes, f"{file}: expected a catalog, found none: made up from its packs")

@@ -9,7 +9,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +24,7 @@ UNKNOWN = -1  # of sizes and times that an archive does not tell
 _MAGIC = b"h5zT"
 _HEAD = struct.Struct("<4sIQQ")  # magic, version, rows, bytes of names
 _VERSION = 1
+_AT_ONCE = 10_000
 _COLUMNS: dict[str, str] = {
     "kind": "u1",
     "mode": "<i4",
@@ -95,7 +96,9 @@ class Rows:
     @classmethod
     def joined(cls, many: Iterable[Rows]) -> Rows:
         """Rows of several, one after the other."""
-        found = [cls.of([]), *many]
+        found = [rows for rows in many if len(rows)] or [cls.of([])]
+        if len(found) == 1:
+            return found[0]
         columns = {name: np.concatenate([rows.columns[name] for rows in found]) for name in _COLUMNS}
         return cls(b"".join(rows.names for rows in found), columns)
 
@@ -119,7 +122,11 @@ class Rows:
         return Row(self.name(i), digest=digest, **{name: int(value) for name, value in values.items()})
 
     def __iter__(self) -> Iterator[Row]:
-        return map(self.row, range(len(self)))
+        for first in range(0, len(self), _AT_ONCE):
+            last = min(first + _AT_ONCE, len(self))
+            starts = self._starts[first : last + 1].tolist()
+            names = [self.names[start : end - 1] for start, end in pairwise(starts)]
+            yield from map(Row._make, zip(names, *(self.columns[name][first:last].tolist() for name in _COLUMNS), strict=True))
 
     def take(self, index: Any) -> Rows:
         """Some rows, in an order."""
@@ -133,12 +140,18 @@ class Rows:
 
     def encode(self) -> bytes:
         """Bytes of the rows: the columns' bytes sorted by their significance, compressed."""
-        parts = [_HEAD.pack(_MAGIC, _VERSION, len(self), len(self.names)), self.names]
+        head = _HEAD.pack(_MAGIC, _VERSION, len(self), len(self.names)) + self.names
+        width = sum(column.itemsize for column in self.columns.values())
+        data = np.empty(len(head) + width * len(self), np.uint8)
+        data[: len(head)] = np.frombuffer(head, np.uint8)
+        at = len(head)
         for name, column in self.columns.items():
             if name != "digest":
                 column = np.diff(column, prepend=column.dtype.type(0))
-            parts.append(column.view(np.uint8).reshape(len(self), column.itemsize).T.tobytes() if len(self) else b"")
-        packed: bytes = Zstd(level=9).encode(b"".join(parts))
+            planes = data[at : at + column.nbytes].reshape(column.itemsize, len(self))
+            planes[...] = column.view(np.uint8).reshape(len(self), column.itemsize).T
+            at += column.nbytes
+        packed: bytes = Zstd(level=9).encode(data)
         return packed
 
     @classmethod
@@ -195,17 +208,17 @@ class Catalog:
         """Choose, of rows that were stored at different times, those of the last whole version of each member."""
         names = rows.all_names()
         order = sorted(range(len(rows)), key=names.__getitem__)
-        chosen: list[int] = []
         incomplete = []
-        if len(set(names)) == len(names) and (rows.columns["parts"] == 1).all():
-            chosen = order
-        else:
+        if (rows.columns["parts"] != 1).any() or any(names[a] == names[b] for a, b in pairwise(order)):
+            chosen: list[int] = []
             for name, group in groupby(order, key=names.__getitem__):
                 whole = _last_whole(rows, list(group))
                 chosen += whole
                 if not whole:
                     incomplete.append(name)
-        return cls(rows.take(np.array(chosen, np.int64)), tuple(incomplete))
+            order = chosen
+        del names
+        return cls(rows.take(np.array(order, np.int64)), tuple(incomplete))
 
     def __len__(self) -> int:
         return len(self.firsts)

@@ -66,11 +66,14 @@ def _compressor(name: str) -> Callable[[bytes], bytes] | None:
     return compress
 
 
+@cache
 def _blosc2() -> Any:
+    """The library, which keeps all other threads waiting while it works unless it is told not to."""
     try:
         import blosc2
     except ImportError:
         raise PlanError("codec: expected the package blosc2 (pip install 'h5z[vault]'), found none") from None
+    blosc2.set_releasegil(True)
     return blosc2
 
 

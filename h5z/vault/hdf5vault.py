@@ -14,6 +14,8 @@ import struct
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 from h5z.container.foreign import members, open_foreign
@@ -244,23 +246,24 @@ def as_hdf5vault(rows: Rows, number: int, count: int, split_nbytes: int) -> View
     Parameters
     ----------
     rows : Rows
-        Of all containers: the index is the same in each.
+        Of all containers, by name: the index is the same in each.
     number, count : int
         Which container, of how many.
     """
-    info: dict[str, list[dict[str, Any]]] = {}
-    notes: dict[str, dict[str, Value]] = {}
-    for row in rows:
-        if row.kind != FILE:
-            continue
-        name, dataset = row.name.decode("utf-8", "surrogateescape"), dataset_name(row)
-        packed = "blosc2" if row.codec == BLOSC2 else None
-        chunk = row.part if row.parts > 1 else None
-        info.setdefault(name, []).append({"chunk": chunk, "archive_number": row.file, "dataset": dataset, "compression": packed})
-        if row.file == number:
-            notes[dataset] = {"compression": packed or "None"}
-            if row.parts > 1:
-                notes[dataset] |= {"chunk": row.part, "number_of_chunks": row.parts}
+    info: list[str] = []
+    notes: dict[str, Mapping[str, Value]] = {}
+    alike: tuple[Mapping[str, Value], ...] = ({"compression": "None"}, {"compression": "blosc2"})
+    files = (row for row in rows if row.kind == FILE)
+    for raw, group in groupby(files, key=attrgetter("name")):
+        parts = []
+        for row in group:
+            dataset, packed = dataset_name(row), "blosc2" if row.codec == BLOSC2 else None
+            chunk = row.part if row.parts > 1 else None
+            parts.append({"chunk": chunk, "archive_number": row.file, "dataset": dataset, "compression": packed})
+            if row.file == number:
+                apart = {"chunk": row.part, "number_of_chunks": row.parts} if row.parts > 1 else {}
+                notes[dataset] = {**alike[row.codec], **apart} if apart else alike[row.codec]
+        info.append(f"{json.dumps(raw.decode('utf-8', 'surrogateescape'))}:{json.dumps(parts, separators=(',', ':'))}")
     root: dict[str, Value] = {
         "__Description__": _DESCRIPTION,
         "__HDF5Vault_version__": "0.3.3",
@@ -268,5 +271,5 @@ def as_hdf5vault(rows: Rows, number: int, count: int, split_nbytes: int) -> View
     }
     if count > 1:
         root |= {_NUMBER: number, _COUNT: count}
-    root[INFO] = json.dumps(info, separators=(",", ":"))
+    root[INFO] = f"{{{','.join(info)}}}"
     return View(vectors=True, root=root, members=notes)

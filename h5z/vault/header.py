@@ -27,6 +27,8 @@ class Header:
         The folder that was archived.
     finished : bool
         Whether all of it is there.
+    generation : int
+        Which of the vault's catalogs are in force; the first container's header says it for all of them.
     quarantined : tuple of (str, str)
         Files that were not stored, and why.
     """
@@ -41,6 +43,7 @@ class Header:
     links: str = "keep"
     split_nbytes: int = SPLIT_NBYTES
     finished: bool = False
+    generation: int = 0
     quarantined: tuple[tuple[str, str], ...] = ()
 
     def encode(self) -> bytes:

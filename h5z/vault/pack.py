@@ -159,6 +159,11 @@ def pack_key(number: int) -> str:
     return f"{PACKS}{number:08d}"
 
 
+def catalog_key(generation: int) -> str:
+    """The member that is a container's catalog."""
+    return f"{CATALOG}-{generation}" if generation else CATALOG
+
+
 def read_rows(container: Container, key: str) -> Rows:
     """A pack's rows.
 

@@ -20,7 +20,8 @@ from h5z.vault.codec import digest
 from h5z.vault.header import Header, read_header
 from h5z.vault.pack import CATALOG, HEADER, OWN, PACKS, join_pack, put, split_pack
 from h5z.vault.report import Flaw, VaultReport, shown
-from h5z.vault.writing import PACK_NBYTES, alone, index
+from h5z.vault.walk import Refused
+from h5z.vault.writing import PACK_NBYTES, alone, catalogs, index
 
 
 def repair(vault: str | os.PathLike[str], target: str | os.PathLike[str] | None = None) -> VaultReport:
@@ -61,7 +62,7 @@ def repair(vault: str | os.PathLike[str], target: str | os.PathLike[str] | None 
         files = container_files(path)
         containers = [Container(file) for file in files]
         header = read_header(containers[0])
-        index(containers, header, [])
+        index(containers, header, [Refused(os.fsencode(name), reason) for name, reason in header.quarantined])
     found = Vault(path)
     flaws += [Flaw(shown(name), "parts of it are lost") for name in found.catalog.incomplete]
     return VaultReport(
@@ -112,7 +113,7 @@ def _repair_container(path: str, flaws: list[Flaw], notes: list[str]) -> None:
 
     found = salvage(path, mend=mend)
     packs = [key for key in found.lost if key.startswith(PACKS)]
-    others = [key for key in found.lost if not key.startswith(PACKS) and key not in (HEADER, CATALOG)]
+    others = [key for key in found.lost if not key.startswith(PACKS) and key != HEADER and not key.startswith(CATALOG)]
     flaws += [Flaw(key, "lost") for key in others]
     if lost or found.gaps:
         notes.append(f"{path}: {wrong[0][1]}")
@@ -123,7 +124,7 @@ def _repair_container(path: str, flaws: list[Flaw], notes: list[str]) -> None:
         notes.append(f"{path}: bytes {first} to {last} hold nothing that could be found")
     if found.aside:
         notes.append(f"{path}: the damaged container is {found.aside}")
-    Container(path).delete(CATALOG)
+    Container(path).delete(*catalogs(Container(path)))
 
 
 def _mended(data: bytes, lost: list[Flaw]) -> bytes | None:

@@ -20,24 +20,28 @@ class _Opened:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._vaults: OrderedDict[tuple[object, ...], Vault] = OrderedDict()
+        self._vaults: OrderedDict[str, tuple[tuple[int, ...], Vault]] = OrderedDict()
 
     def get(self, path: str) -> Vault:
         """The vault at a path, opened anew if its first file has changed."""
         with self._lock:
-            for key, vault in self._vaults.items():
-                if key == (path, _stamp(vault)):
-                    return vault
-            vault = Vault(path)
-            self._vaults[path, _stamp(vault)] = vault
+            kept = self._vaults.get(path)
+            if kept is None or kept[0] != _stamp(kept[1].files[0]):
+                vault = Vault(path)
+                kept = self._vaults[path] = _stamp(vault.files[0]), vault
+            self._vaults.move_to_end(path)
             while len(self._vaults) > _OPEN:
                 self._vaults.popitem(last=False)
-            return vault
+            return kept[1]
 
 
-def _stamp(vault: Vault) -> tuple[object, ...]:
-    status = os.stat(vault.files[0])
-    return status.st_ino, status.st_size, status.st_mtime_ns
+def _stamp(path: str) -> tuple[int, ...]:
+    """What tells a file from what it was, or from another that has its name; nothing of none."""
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return ()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 _opened = _Opened()

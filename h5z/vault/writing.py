@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from h5z.container import Container
+from h5z.container import Container, remove_drafts
 from h5z.container.locks import exclusive
 from h5z.errors import PlanError, SourceError, TargetError, TargetExistsError, one_line
 from h5z.hdf5.symboltable import View
@@ -22,7 +22,7 @@ from h5z.vault.catalog import FILE, Catalog, Row, Rows
 from h5z.vault.codec import DIGESTS, LARGEST, VaultCodec
 from h5z.vault.hdf5vault import as_hdf5vault
 from h5z.vault.header import SPLIT_NBYTES, UNFINISHED, Header, read_header
-from h5z.vault.pack import CATALOG, HDF5VAULT, HEADER, LAYOUTS, OWN, PACKS, Packed, Recipe, all_rows, packs, store
+from h5z.vault.pack import CATALOG, HDF5VAULT, HEADER, LAYOUTS, OWN, PACKS, Packed, Recipe, all_rows, catalog_key, packs, store
 from h5z.vault.report import Flaw, VaultReport, shown
 from h5z.vault.walk import LINKS, Found, Refused, Walk, batches, units
 
@@ -139,9 +139,10 @@ def add(
         if not header.finished:
             raise TargetError(f"{paths[0]}: expected a finished vault; the call that creates it has yet to end")
         outcome = _archive(root, containers, header, scheduler, workers, progress)
-        if outcome.members:
+        unchanged = not outcome.members and _is_indexed(containers, header)
+        if not unchanged:
             index(containers, header, outcome.refused)
-    return _report("added" if outcome.members else "unchanged", paths, outcome, start)
+    return _report("unchanged" if unchanged else "added", paths, outcome, start)
 
 
 @contextmanager
@@ -224,10 +225,11 @@ def _begin(paths: Sequence[str], wanted: Header) -> list[Container]:
     containers = []
     for number, path in enumerate(paths):
         draft = path if os.path.exists(path) else path + UNFINISHED
+        remove_drafts(draft, older_seconds=0)  # nobody else is at work
         container = Container(draft, indexing=False)
         if container.exists() and HEADER in container:
             header = read_header(container)
-            found = replace(header, vault="", finished=False, quarantined=())
+            found = replace(header, vault="", finished=False, generation=0, quarantined=())
             if found != replace(wanted, number=number):
                 raise TargetExistsError(f"{draft}: expected the same vault, unfinished; found another; delete it to begin anew")
             vault = header.vault if number == 0 else vault
@@ -295,18 +297,50 @@ def _archive(
 
 
 def index(containers: Sequence[Container], header: Header, refused: Sequence[Refused]) -> None:
-    """Put a catalog into each container, and have HDF5 see all; then wait for the disk."""
-    everything = Catalog.of(Rows.joined(all_rows(container, number) for number, container in enumerate(containers))).rows
+    """Put a catalog into each container, then have the first one's header say so, and HDF5 see all; each on the disk.
+
+    Whoever opens the vault meanwhile sees all members that it had before, or all that it has afterwards.
+    """
+    generation = header.generation + 1 if header.finished else 0
+    everything = _everything(containers)
     quarantined = tuple(dict.fromkeys((shown(item.name), item.reason) for item in refused))
     for number, container in enumerate(containers):
-        own = everything.take(np.flatnonzero(everything.columns["file"] == number))
-        finished = replace(header, number=number, finished=True, quarantined=quarantined)
+        container.delete(*(key for key in catalogs(container) if key != catalog_key(header.generation)))
+        container.put_many([(catalog_key(generation), _own(everything, number, len(containers)).encode())], sync=True)
+    for number, container in enumerate(containers):
+        finished = replace(header, number=number, finished=True, generation=generation, quarantined=quarantined)
         view = View(root={"description": _DESCRIPTION})
         if header.layout == HDF5VAULT:
             view = as_hdf5vault(everything, number, len(containers), header.split_nbytes)
         container = replace(container, view=view)
-        container.put_many([(CATALOG, own.encode()), (HEADER, finished.encode())])
+        container.put(HEADER, finished.encode())
         container.seal(sync=True, always=True)
+
+
+def catalogs(container: Container) -> list[str]:
+    """The keys of a container's catalogs: of the one in force, and of the one before."""
+    return [key for key in container.entries() if key.startswith(CATALOG)]
+
+
+def _is_indexed(containers: Sequence[Container], header: Header) -> bool:
+    """Whether all that is in the packs is in the catalogs, too: a call that adds may have been killed in between."""
+    everything = _everything(containers)
+    return all(
+        container.is_sealed()
+        and read_header(container) == replace(header, number=number)
+        and container.get(catalog_key(header.generation)) == _own(everything, number, len(containers)).encode()
+        for number, container in enumerate(containers)
+    )
+
+
+def _everything(containers: Sequence[Container]) -> Rows:
+    """The members of all packs, each as it was stored last."""
+    return Catalog.of(Rows.joined(all_rows(container, number) for number, container in enumerate(containers))).rows
+
+
+def _own(everything: Rows, number: int, count: int) -> Rows:
+    """The rows of one container."""
+    return everything if count == 1 else everything.take(np.flatnonzero(everything.columns["file"] == number))
 
 
 _DESCRIPTION = (
