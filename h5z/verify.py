@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from h5z.checking import LEVELS, check
 from h5z.credentials import separate, shown
-from h5z.errors import PlanError, TargetError
+from h5z.errors import PlanError, TargetError, TargetHeldError
 from h5z.hdf5.files import forget, open_file
 from h5z.isolation import can_isolate, run_isolated
 from h5z.plan import Plan
@@ -65,7 +66,7 @@ def verify(
     PlanError
         If a repair is asked for of a target that another source or policy made, or without a source.
     """
-    from h5z.target import Target
+    from h5z.target import MARK, Target
 
     if level not in LEVELS:
         raise PlanError(f"level: expected one of {', '.join(map(repr, LEVELS))}, found {level!r}")
@@ -100,6 +101,9 @@ def verify(
 
                 with holding(place) as held:
                     differences, notes = repair_target(made, held, differences, scheduler, source_options)
+            elif repair and MARK in place.names():  # a repair that was killed may have left nothing to do but its lease
+                with suppress(TargetHeldError):
+                    place.hold().release()
     finally:
         forget(made.source)
     status = "differs" if differences else "repaired" if notes else "verified"

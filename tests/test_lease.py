@@ -287,6 +287,17 @@ def test_a_target_that_is_removed_while_it_is_verified(source: Path, tmp_path: P
     assert list(target.rglob("*")) == []
 
 
+def test_a_repair_that_has_nothing_to_do_leaves_no_lease(source: Path, place: Place) -> None:
+    """One that was killed after its last write may have left one; another run's stays."""
+    h5z.convert(source, place.where, **place.options, **POLICY)
+    held = Target.of(place.where, place.options.get("storage_options")).hold()
+    assert h5z.verify(source, place.where, repair=True, **place.options).status == "verified"
+    assert any(".h5z" in key for key in place.contents())
+    lease._watches.pop(held.lease.run).ended.set()
+    assert h5z.verify(source, place.where, repair=True, **place.options).status == "verified"
+    assert not any(".h5z" in key for key in place.contents())
+
+
 def test_a_graph_holds_its_target_while_it_is_computed(
     source: Path, place: Place, forks: ForkServer, tmp_path: Path, whole: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
