@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import zarr
+from zarr.storage import StorePath
 
 from h5z import Layout
+from h5z.errors import H5zError, one_line
+from h5z.target import Target, reaching
 
 
 def layouts(target: str, storage_options: dict[str, Any] | None = None, *, most: int = 8) -> list[Layout]:
     """The largest arrays of a finished target; none where it does not open."""
     try:
-        root = zarr.open_group(target, mode="r", storage_options=storage_options)
-        members = [(path, member) for path, member in root.members(max_depth=None) if isinstance(member, zarr.Array)]
-    except Exception:  # a picture is missed, no more: stores and their clients raise errors of their own
+        place = Target.of(target, storage_options)
+        with reaching(place.name):
+            root = zarr.open_group(StorePath(place.store, place.prefix.rstrip("/")), mode="r")
+            members = [(path, member) for path, member in root.members(max_depth=None) if isinstance(member, zarr.Array)]
+    except (H5zError, ValueError, KeyError, TypeError, AttributeError) as error:  # it says nothing that zarr understands
+        logging.getLogger(__name__).info("%s: no picture of its chunks (%s)", target, one_line(error))
         return []
     found = [_layout(f"/{path}", array) for path, array in members]
     return sorted(found, key=lambda layout: (-layout.nbytes, layout.path))[:most]
