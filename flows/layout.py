@@ -6,21 +6,23 @@ import logging
 from typing import Any
 
 import zarr
-from zarr.storage import StorePath
 
 from h5z import Layout
-from h5z.errors import H5zError, one_line
-from h5z.target import Target, reaching
+from h5z.errors import one_line
+
+# What zarr raises where nothing opens, and where metadata say nothing that it understands; and whose errors are their own.
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError)
+_CLIENTS = ("obstore", "botocore", "aiohttp", "gcsfs", "azure")
 
 
 def layouts(target: str, storage_options: dict[str, Any] | None = None, *, most: int = 8) -> list[Layout]:
     """The largest arrays of a finished target; none where it does not open."""
     try:
-        place = Target.of(target, storage_options)
-        with reaching(place.name):
-            root = zarr.open_group(StorePath(place.store, place.prefix.rstrip("/")), mode="r")
-            members = [(path, member) for path, member in root.members(max_depth=None) if isinstance(member, zarr.Array)]
-    except (H5zError, ValueError, KeyError, TypeError, AttributeError) as error:  # it says nothing that zarr understands
+        root = zarr.open_group(target, mode="r", storage_options=storage_options)
+        members = [(path, member) for path, member in root.members(max_depth=None) if isinstance(member, zarr.Array)]
+    except Exception as error:
+        if not isinstance(error, _UNREADABLE) and type(error).__module__.partition(".")[0] not in _CLIENTS:
+            raise
         logging.getLogger(__name__).info("%s: no picture of its chunks (%s)", target, one_line(error))
         return []
     found = [_layout(f"/{path}", array) for path, array in members]
