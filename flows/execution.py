@@ -7,6 +7,7 @@ Prefect task occupy a worker while its dask tasks wait for one, and each worker 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -17,6 +18,7 @@ from flows.progress import Ledger
 from flows.report import FileRecord
 from h5z.errors import TransientError, one_line
 
+_TOGETHER = 0.1  # seconds in which files end whose results are fetched in one call: each call costs milliseconds
 Failures: TypeAlias = list[tuple[Job, BaseException]]
 
 
@@ -111,21 +113,25 @@ def _gather(jobs: list[Job], migration: Migration, *, isolated: bool) -> tuple[F
     killed: Failures = []
     failed: Failures = []
     try:
-        for future in as_completed(futures, loop=client.loop, timeout=timeout):
-            _, job = left.pop(future.key)
-            try:
-                ledger.add(future.result())
-            except KilledWorker:  # now, or before its result was fetched
-                killed.append((job, TransientError(f"{job.source}: the worker that converted it died")))
-            except Exception as error:
-                if isinstance(error, CancelledError) or is_transient(error):
-                    failed.append((job, error))
-                else:
-                    ledger.add(quarantine(job, error))
-            future.release()
+        for done in as_completed(futures, loop=client.loop, timeout=timeout).batches():
+            records = {record.source: record for record in client.gather(done, errors="skip")}
+            for future in done:
+                _, job = left.pop(future.key)
+                try:
+                    ledger.add(records.get(job.source) or future.result())
+                except KilledWorker:  # now, or before its result was fetched
+                    killed.append((job, TransientError(f"{job.source}: the worker that converted it died")))
+                except Exception as error:
+                    if isinstance(error, CancelledError) or is_transient(error):
+                        failed.append((job, error))
+                    else:
+                        ledger.add(quarantine(job, error))
+                future.release()
             if ledger.stopped:
                 client.cancel([future for future, _ in left.values()])
                 break
+            if left:
+                time.sleep(_TOGETHER)
     except TimeoutError:
         _give_up(left, migration)
     return killed, failed

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import zarr
 
 from h5z import Layout
+from h5z.errors import one_line
+
+# What zarr raises where nothing opens, and where metadata say nothing that it understands; and whose errors are their own.
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError)
+_CLIENTS = ("obstore", "botocore", "aiohttp", "gcsfs", "azure")
 
 
 def layouts(target: str, storage_options: dict[str, Any] | None = None, *, most: int = 8) -> list[Layout]:
@@ -14,7 +20,10 @@ def layouts(target: str, storage_options: dict[str, Any] | None = None, *, most:
     try:
         root = zarr.open_group(target, mode="r", storage_options=storage_options)
         members = [(path, member) for path, member in root.members(max_depth=None) if isinstance(member, zarr.Array)]
-    except Exception:  # a picture is missed, no more: stores and their clients raise errors of their own
+    except Exception as error:
+        if not isinstance(error, _UNREADABLE) and type(error).__module__.partition(".")[0] not in _CLIENTS:
+            raise
+        logging.getLogger(__name__).info("%s: no picture of its chunks (%s)", target, one_line(error))
         return []
     found = [_layout(f"/{path}", array) for path, array in members]
     return sorted(found, key=lambda layout: (-layout.nbytes, layout.path))[:most]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +30,13 @@ def page(report: ArchiveReport, storage_options: dict[str, Any] | None = None) -
     storage_options : dict, optional
         To read the metadata of targets by URL, for the pictures of their chunks.
     """
+    folder, report = _shortened(report)
     parts = _chosen(report)
     numbers = {record.source: number for number, record in enumerate(parts)}
     body = [
         f"<h1>Migration to {_text(report.target_root)}</h1>",
         f'<p class="soft">begun {_text(report.started)}, verified: {report.verify}, {report.batches} batches</p>',
+        f'<p class="soft">files are named from {_text(folder)} on</p>' if folder else "",
         _cards(report),
         _section("Throughput", _throughput(report)),
         _section("Sizes", _sizes(report)),
@@ -52,6 +56,22 @@ def page(report: ArchiveReport, storage_options: dict[str, Any] | None = None) -
     )
     script = f"<script>{_beside('page.js')}</script>"
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(body)}{script}</body></html>\n'
+
+
+def _shortened(report: ArchiveReport) -> tuple[str, ArchiveReport]:
+    """The folder that all sources are in, and the report with their names from there on: a phone's lines are short."""
+    sources = [*(record.source for record in report.files), *(source for source, _ in report.vanished)]
+    levels = zip(*(source.split("/")[:-1] for source in sources), strict=False)
+    folder = "".join(f"{names[0]}/" for names in takewhile(lambda names: len(set(names)) == 1, levels))
+    if folder.endswith("//") or folder in ("", "/"):
+        return "", report
+    files = (replace(r, source=r.source[len(folder) :], reason=_own(r)) for r in report.files)
+    vanished = tuple((source[len(folder) :], target) for source, target in report.vanished)
+    return folder, replace(report, files=tuple(files), vanished=vanished)
+
+
+def _own(record: FileRecord) -> str:
+    return record.reason.removeprefix(f"{record.source}: ")
 
 
 def _beside(name: str) -> str:
@@ -140,14 +160,15 @@ def _table(records: Iterable[FileRecord], numbers: dict[str, int], *, reason: bo
         + (
             f"<td>{_text(_reason(record))}</td>"
             if reason
-            else f'<td class="n">{record.seconds:,.2f} s</td><td class="n">{_size(record.nbytes)}</td>'
+            else f'<td class="n" data-name="took">{record.seconds:,.2f} s</td>'
+            f'<td class="n" data-name="size">{_size(record.nbytes)}</td>'
         )
         + "</tr>"
         for record in list(records)[:MOST_ROWS]
     )
     columns = "<th>why</th>" if reason else '<th class="n">took</th><th class="n">size</th>'
     head = f"<thead><tr><th>file</th>{columns}</tr></thead>"
-    return f'<div class="scroll"><table>{head}<tbody>{lines}</tbody></table></div>' if lines else ""
+    return f'<div class="scroll"><table class="stack">{head}<tbody>{lines}</tbody></table></div>' if lines else ""
 
 
 def _vanished(report: ArchiveReport) -> str:
@@ -185,7 +206,7 @@ def _all(report: ArchiveReport, numbers: dict[str, int]) -> str:
         f'<p><input id="find" type="search" placeholder="part of a name" aria-label="part of a name"> '
         f'<select id="which" aria-label="status"><option value="">all</option>{options}</select> '
         f'<span id="shown" class="soft"></span></p><p class="soft">{len(report.files):,} files{more}</p>'
-        '<table id="all"><thead><tr><th>file</th><th>status</th><th class="n">size</th><th class="n">stored</th>'
+        '<table id="all" class="stack"><thead><tr><th>file</th><th>status</th><th class="n">size</th><th class="n">stored</th>'
         f'<th class="n">took</th></tr></thead><tbody>{lines}</tbody></table>'
     )
 
@@ -196,7 +217,7 @@ def _name(record: FileRecord, numbers: dict[str, int]) -> str:
 
 
 def _reason(record: FileRecord) -> str:
-    return record.reason.removeprefix(f"{record.source}: ") or "; ".join(record.not_carried)
+    return _own(record) or "; ".join(record.not_carried)
 
 
 def _text(value: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 from h5z.credentials import joined
 from h5z.errors import one_line
+from h5z.stores.remote import ranged
 from h5z.stores.retries import answered
 
 BLOCK_NBYTES = 2 << 20
@@ -45,6 +46,7 @@ class Ranges:
         self._filesystem, self._path = url_to_fs(url, **options)
         self._filesystem.invalidate_cache(posixpath.dirname(self._path))  # it may have grown since it was listed
         self.nbytes = int(answered(name, lambda: self._filesystem.info(self._path))["size"])
+        self._fetch = ranged(url, options) or self._from_filesystem
         self._block = self.nbytes if self.nbytes <= WHOLE_NBYTES else BLOCK_NBYTES
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
         self._lock = threading.Lock()
@@ -80,9 +82,13 @@ class Ranges:
     def _request(self, offset: int, nbytes: int) -> bytes:
         if nbytes == 0:
             return b""
-        found: bytes = answered(self.name, lambda: self._filesystem.cat_file(self._path, start=offset, end=offset + nbytes))
+        found = answered(self.name, lambda: self._fetch(offset, offset + nbytes))
         if len(found) != nbytes:
             raise OSError(f"expected {nbytes} bytes at {offset}, found {len(found)}")
+        return found
+
+    def _from_filesystem(self, start: int, end: int) -> bytes:
+        found: bytes = self._filesystem.cat_file(self._path, start=start, end=end)
         return found
 
 

@@ -3,15 +3,37 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from zarr.abc.store import Store
 
+_PLAIN = re.compile(r"[\w=+-][\w.=+ -]*(/[\w=+-][\w.=+ -]*)*", re.ASCII)  # keys that both clients write alike
 _OPTIONS = frozenset({"key", "secret", "token", "anon", "endpoint_url", "client_kwargs"})
 _CLIENT_OPTIONS = frozenset({"endpoint_url", "region_name"})
+
+
+def ranged(url: str, storage_options: dict[str, Any] | None = None) -> Callable[[int, int], bytes] | None:
+    """What reads an object's bytes from a place up to another, through obstore; None where that may not serve."""
+    config = s3_config(url, storage_options or {}, os.environ)
+    key = (config or {}).pop("prefix", "")
+    if config is None or not _PLAIN.fullmatch(key):
+        return None
+    try:
+        from obstore.store import S3Store
+    except ImportError:
+        return None
+    store = S3Store(**config)
+
+    def read(start: int, end: int) -> bytes:
+        import obstore
+
+        return bytes(obstore.get_range(store, key, start=start, end=end))
+
+    return read
 
 
 def open_url(url: str, storage_options: dict[str, Any] | None = None) -> Store:

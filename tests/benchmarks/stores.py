@@ -1,7 +1,8 @@
-"""``python -m tests.benchmarks.stores``: a migration on an S3-speaking server beside the bare clients' own PUTs and GETs.
+"""``python -m tests.benchmarks.stores``: reading and writing on an S3-speaking server beside bare clients' own GETs and PUTs.
 
-The same bytes and objects, in the same run, in turn: the conversion from an object to objects, and a client that only moves
-them. The server is moto's, on this machine, and takes its share of the cores: what counts are the ratios.
+The same bytes and objects, as many at a time, in the same run, in turn: h5z, which scans, plans, holds a lease, takes a checksum
+and writes metadata besides; and clients that only move them. Chunks are stored as they are, so that no codec counts. The server
+is moto's, on this machine, and takes its share of the cores: what counts are the ratios.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
@@ -29,6 +30,8 @@ from zarr.storage import ObjectStore
 import h5z
 
 BUCKET = "bench"
+TASKS = 4  # at a time
+CHUNK_NBYTES = 4 << 20
 
 
 def timed(work: Callable[[], Any]) -> float:
@@ -44,45 +47,75 @@ def store(url: str, prefix: str) -> S3Store:
     return S3Store(BUCKET, prefix=prefix, client_options={"allow_http": True}, **place)
 
 
+def together(work: Callable[[Any], Any], items: Iterable[Any]) -> None:
+    """Do a piece of work for each item, so many at a time as h5z has tasks."""
+    with ThreadPoolExecutor(TASKS) as pool:
+        list(pool.map(work, items))
+
+
+def steps(url: str, folder: Path, filesystem: Any, i: int) -> dict[str, dict[str, Callable[[], Any]]]:
+    """What is timed in one round: h5z, and each bare client with the same bytes, objects and tasks at a time."""
+    source, target = f"s3://{BUCKET}/in.h5", f"s3://{BUCKET}/out{i}.zarr"
+    with h5py.File(folder / "in.h5") as file:
+        dataset = file["x"]
+        found = [dataset.id.get_chunk_info(n) for n in range(dataset.id.get_num_chunks())]
+        ranges = [(chunk.byte_offset, chunk.byte_offset + chunk.size) for chunk in found]
+        objects = {f"x/c/{n}/0/0": dataset.id.read_direct_chunk((n * chunk_rows(dataset), 0, 0))[1] for n in range(len(found))}
+    lazy = h5z.lazy(source)["/x"]
+    bare, remote = store(url, f"bare{i}"), store(url, "")
+    how: dict[str, Any] = {"codec": "keep", "chunks": "source", "workers": TASKS}
+    in_obstore = store(url, f"os{i}.zarr")
+
+    def moved(item: tuple[str, tuple[int, int]]) -> None:
+        obstore.put(bare, item[0], bytes(obstore.get_range(remote, "in.h5", start=item[1][0], end=item[1][1])))
+
+    return {
+        "read": {
+            "h5z": lambda: h5z.lazy(source)["/x"].compute(scheduler="threads", num_workers=TASKS),
+            "h5z, values alone": lambda: lazy.compute(scheduler="threads", num_workers=TASKS),
+            "obstore": lambda: together(lambda r: obstore.get_range(remote, "in.h5", start=r[0], end=r[1]), ranges),
+            "s3fs": lambda: together(lambda r: filesystem.cat_file(f"{BUCKET}/in.h5", start=r[0], end=r[1]), ranges),
+        },
+        "write": {
+            "h5z": lambda: h5z.convert(folder / "in.h5", target, **how),
+            "h5z, ObjectStore": lambda: h5z.convert(folder / "in.h5", ObjectStore(in_obstore), **how),
+            "obstore": lambda: together(lambda item: obstore.put(bare, item[0], item[1]), objects.items()),
+            "s3fs": lambda: together(lambda item: filesystem.pipe_file(f"{BUCKET}/raw{i}/{item[0]}", item[1]), objects.items()),
+        },
+        "both": {
+            "h5z": lambda: h5z.convert(source, target + "2", **how),
+            "obstore": lambda: together(moved, zip(objects, ranges, strict=True)),
+        },
+    }
+
+
+def chunk_rows(dataset: Any) -> int:
+    """Length of a chunk along the first axis."""
+    return int(dataset.chunks[0])
+
+
 def rounds(url: str, folder: Path, mebibytes: int, count: int) -> None:
-    """Convert and move, and print medians."""
-    edge = 256
+    """Read, write and move, in turn, and print medians."""
+    rows = CHUNK_NBYTES // (1 << 18)  # of 256 × 256 float32
     with h5py.File(folder / "in.h5", "w") as file:
-        data = np.random.default_rng(0).integers(0, 1 << 12, (mebibytes * 4, edge, edge), "i4")
-        file.create_dataset("x", data=data, chunks=(4, edge, edge), compression=1, shuffle=True)
+        data = np.random.default_rng(0).random((mebibytes * 4, 256, 256), "f4")
+        file.create_dataset("x", data=data, chunks=(rows, 256, 256))
     filesystem = s3fs.S3FileSystem(use_listings_cache=False)
     filesystem.mkdir(BUCKET)
     filesystem.put_file(str(folder / "in.h5"), f"{BUCKET}/in.h5")
-    size = os.path.getsize(folder / "in.h5")
-    times: dict[str, list[float]] = {}
-    for i in range(count):
-        steps: dict[str, Callable[[], Any]] = {
-            "h5z, by URL": lambda i=i: h5z.convert(f"s3://{BUCKET}/in.h5", f"s3://{BUCKET}/url{i}.zarr"),
-            "h5z, zarr's ObjectStore": lambda i=i: h5z.convert(f"s3://{BUCKET}/in.h5", ObjectStore(store(url, f"os{i}.zarr"))),
-            "h5z, local to local": lambda i=i: h5z.convert(folder / "in.h5", folder / f"local{i}.zarr"),
-        }
-        for name, step in steps.items():
-            times.setdefault(name, []).append(timed(step))
-        objects = {key: filesystem.cat_file(key) for key in filesystem.find(f"{BUCKET}/url{i}.zarr")}
-        client = store(url, f"bare{i}")
-        ranges = [(start, min(start + size // 64, size)) for start in range(0, size, size // 64)]
-
-        def bare_obstore(client: Any = client, objects: Any = objects, ranges: Any = ranges) -> None:
-            source = store(url, "")
-            with ThreadPoolExecutor(8) as pool:
-                list(pool.map(lambda r: obstore.get_range(source, "in.h5", start=r[0], end=r[1]), ranges))
-                list(pool.map(lambda item: obstore.put(client, item[0], item[1]), objects.items()))
-
-        def bare_s3fs(i: int = i, objects: Any = objects, ranges: Any = ranges) -> None:
-            starts, ends = zip(*ranges, strict=True)
-            filesystem.cat_ranges([f"{BUCKET}/in.h5"] * len(ranges), list(starts), list(ends))
-            filesystem.pipe({f"{BUCKET}/raw{i}/{key}": value for key, value in objects.items()})
-
-        times.setdefault("bare obstore", []).append(timed(bare_obstore))
-        times.setdefault("bare s3fs", []).append(timed(bare_s3fs))
-    base = median(times["bare s3fs"])
-    for name, taken in times.items():
-        print(f"{name:24} {median(taken):6.2f} s  {median(taken) / base:5.2f} of bare s3fs")
+    times: dict[str, dict[str, list[float]]] = {}
+    for i in range(count + 1):
+        for direction, ways in steps(url, folder, filesystem, i).items():
+            for name, step in ways.items():
+                taken = timed(step)
+                if i:  # the first round warms up
+                    times.setdefault(direction, {}).setdefault(name, []).append(taken)
+    print(f"{mebibytes} MiB in objects of {CHUNK_NBYTES >> 20} MiB, {TASKS} at a time; medians of {count}")
+    for direction, found in times.items():
+        base = median(found["obstore"])
+        for name, taken in found.items():
+            rate, ratio = mebibytes / median(taken), median(b / t for b, t in zip(found["obstore"], taken, strict=True))
+            print(f"{direction:6} {name:18} {median(taken):7.2f} s {rate:8.1f} MiB/s  {ratio:5.2f} of obstore's ({base:.2f} s)")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

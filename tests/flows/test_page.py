@@ -123,6 +123,23 @@ def test_the_page_is_whole_by_itself(report: ArchiveReport) -> None:
     assert len(page(ArchiveReport("/out", many))) < 3_000_000
 
 
+def test_names_are_shown_from_their_common_folder_on(browser: Any, tmp_path: Path) -> None:
+    """And on a phone a reason is read without going sideways."""
+    reason = "/archive/2019/b.h5: " + "expected an HDF5 file, found one that another program cut short; " * 5
+    files = (
+        FileRecord("/archive/2019/a.h5", "/out/a.zarr", "converted", 10, 5, 0.1),
+        FileRecord("/archive/2019/b.h5", "/out/b.zarr", "quarantined", 10, reason=reason),
+    )
+    (tmp_path / "report.html").write_text(page(ArchiveReport("/out", files)), encoding="utf-8")
+    tab = browser.new_page(viewport={"width": 360, "height": 800})
+    tab.goto((tmp_path / "report.html").as_uri())
+    assert tab.get_by_text("files are named from /archive/2019/ on").is_visible()
+    assert tab.locator("#all a").all_inner_texts() == ["a.h5", "b.h5"]
+    cell = tab.get_by_role("cell", name="expected an HDF5 file").first.bounding_box()
+    assert cell["x"] + cell["width"] <= 360
+    tab.close()
+
+
 def test_an_empty_migration_has_a_page() -> None:
     assert "Migration to /out" in page(ArchiveReport("/out", ()))
 
@@ -137,4 +154,16 @@ def test_pictures_of_any_layout(tmp_path: Path) -> None:
     assert "contiguous" in str(thin)
     assert h5z.Layout("/x", (), "f4", None, (), None, "none", 4).svg() == ""
     assert h5z.Layout("/x", (0, 3), "f4", None, (1, 3), None, "none", 0).svg() == ""
+
+
+CONSOLIDATED = (
+    '{"zarr_format": 3, "node_type": "group", "attributes": {}, "consolidated_metadata": {"metadata": {"x": {"a": 1}}}}'
+)
+
+
+@pytest.mark.parametrize("document", ["", "{", "[]", '{"zarr_format": 9, "node_type": "group"}', CONSOLIDATED])
+def test_what_does_not_open_has_no_pictures(document: str, tmp_path: Path) -> None:
+    (tmp_path / "zarr.json").write_text(document)
+    assert layouts(str(tmp_path)) == []
     assert layouts(str(tmp_path / "gone.zarr")) == []
+    assert layouts("nothing-of-the-kind://bucket/a.zarr") == []
