@@ -23,24 +23,23 @@ from __future__ import annotations
 
 import atexit
 import os
-import secrets
 import threading
 import time
-import uuid
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from h5z.container.file import ContainerFile, write_new
+from h5z.container.drafts import draft_of, new_ident, remove_drafts
+from h5z.container.file import ContainerFile
 from h5z.container.frames import DELETION, LONGEST_KEY, MEMBER, Entry, encode_key
+from h5z.container.index import write_new
 from h5z.container.locks import exclusive
 from h5z.errors import H5zError, PlanError, SourceError, TargetError, one_line
 from h5z.hdf5.symboltable import View
 
 LOCK_TIMEOUT = 60.0
-PARTIAL = ".partial"  # ends the names of files that are being written
 _OPEN_FILES = 256
 _COMPACT_NBYTES = 1 << 20
 
@@ -362,28 +361,6 @@ class Container:
         finally:
             with suppress(OSError):
                 os.unlink(draft)
-
-
-def draft_of(path: str) -> str:
-    """The name of a file, beside another, that is being written to take its place."""
-    folder, name = os.path.split(path)
-    return os.path.join(folder, f".{name}.{uuid.uuid4().hex}{PARTIAL}")
-
-
-def remove_drafts(path: str, *, older_seconds: float = 3600) -> None:
-    """Remove what killed writers have left of drafts; those of the last hour may be at work."""
-    folder, name = os.path.split(path)
-    with suppress(OSError), os.scandir(folder or ".") as found:
-        for item in found:
-            if item.name.startswith(f".{name}.") and item.name.endswith(PARTIAL):
-                with suppress(OSError):
-                    if item.stat().st_mtime < time.time() - older_seconds:
-                        os.unlink(item.path)
-
-
-def new_ident() -> int:
-    """A number for a new container file."""
-    return secrets.randbits(64)
 
 
 def _check_key(path: str, key: str) -> None:

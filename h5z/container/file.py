@@ -5,12 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import struct
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
-
-import numpy as np
 
 from h5z.container.foreign import members, read_member
 from h5z.container.frames import (
@@ -25,20 +22,16 @@ from h5z.container.frames import (
     begins_frame,
     checked,
     crc32,
-    encode_key,
     find,
     head,
     padded,
     parse,
     payload,
 )
+from h5z.container.index import LOCATOR, LOCATOR_MAGIC, index_payload, unpacked, write_all
 from h5z.errors import SourceError, TargetError, one_line
-from h5z.hdf5.symboltable import SUPERBLOCK_NBYTES, View, hierarchy, parse_superblock, superblock
+from h5z.hdf5.symboltable import SUPERBLOCK_NBYTES, View, parse_superblock, superblock
 
-_LOCATOR = struct.Struct("<8sQ")
-_LOCATOR_MAGIC = b"h5zINDEX"
-_COUNTS = struct.Struct("<QQ")
-_VECTOR = 512  # buffers in one call of pwritev; POSIX grants 16, Linux 1,024
 _METADATA_NBYTES = 170  # about what an index takes for a member
 SEAL_FRACTION = 64  # an index is written when it takes no more than this part of what it indexes
 SEAL_COUNT = 16
@@ -140,12 +133,12 @@ class ContainerFile:
         size = os.fstat(self.descriptor).st_size  # after the superblock was read, which others may change
         if end > size:
             raise SourceError(f"{self.path}: expected {end} bytes or more, found {size}: the file is cut short")
-        locator = self.read(end - _LOCATOR.size, _LOCATOR.size)
-        if len(locator) < _LOCATOR.size or not locator.startswith(_LOCATOR_MAGIC):
+        locator = self.read(end - LOCATOR.size, LOCATOR.size)
+        if len(locator) < LOCATOR.size or not locator.startswith(LOCATOR_MAGIC):
             if any(frame.kind == INDEX and frame.end == end for frame in Scan(self, SUPERBLOCK_NBYTES, size, None)):
                 raise SourceError(f"{self.path}: expected an index's last bytes before byte {end}: the file is damaged")
             return None
-        start = _LOCATOR.unpack(locator)[1]
+        start = LOCATOR.unpack(locator)[1]
         frame = parse(self.read(start, HEAD_NBYTES), 0, start, None)
         if frame is None or frame.kind != INDEX or frame.end != end:
             raise SourceError(f"{self.path}: expected an index at byte {start}, found none: the file is damaged")
@@ -305,73 +298,3 @@ def _open(path: str) -> tuple[int, bool]:
         os.close(descriptor)
         raise SourceError(f"{path}: expected a file, found something else")
     return descriptor, writable
-
-
-def write_all(descriptor: int, buffers: Sequence[Any], offset: int) -> None:
-    """Write buffers one after the other at a place of a file, in as few calls as the system takes them."""
-    left = [memoryview(buffer).cast("B") for buffer in buffers if len(buffer)]
-    while left:
-        written = os.pwritev(descriptor, left[:_VECTOR], offset)
-        offset += written
-        while left and written >= left[0].nbytes:
-            written -= left.pop(0).nbytes
-        if written:
-            left[0] = left[0][written:]
-
-
-def index_payload(entries: dict[str, Entry], start: int, view: View) -> tuple[bytearray, int]:
-    """The payload of an index frame that begins at `start`, and the address of HDF5's root group in it.
-
-    Counts of members and of bytes of their keys; keys, each followed by a zero; addresses, sizes and CRC-32s; HDF5's
-    metadata; the locator, by which the index is found from the end of the file as HDF5 knows it.
-    """
-    keys = b"".join(encode_key(key) + b"\0" for key in entries)
-    columns = list(zip(*entries.values(), strict=True)) or [(), (), ()]
-    parts = [
-        _COUNTS.pack(len(entries), len(keys)),
-        keys + bytes(-len(keys) % 8),
-        np.asarray(columns[0], "<u8").tobytes(),
-        np.asarray(columns[1], "<u8").tobytes(),
-        np.asarray(columns[2], "<u4").tobytes() + bytes(len(entries) % 2 * 4),
-    ]
-    own = b"".join(parts)
-    base = start + HEAD_NBYTES + len(own)
-    shown = hierarchy(((key, entry.address, entry.nbytes) for key, entry in entries.items()), base, view)
-    data = shown.data
-    data += bytes(-len(data) % 8) + _LOCATOR.pack(_LOCATOR_MAGIC, start)
-    data[:0] = own
-    return data, shown.root
-
-
-def unpacked(data: bytes) -> dict[str, Entry]:
-    """The entries of an index frame's payload."""
-    count, length = _COUNTS.unpack_from(data)
-    at = _COUNTS.size
-    keys = data[at : at + length].decode("utf-8", "surrogateescape").split("\0")[:-1]
-    at += padded(length)
-    addresses = np.frombuffer(data, "<u8", count, at).tolist()
-    sizes = np.frombuffer(data, "<u8", count, at + 8 * count).tolist()
-    checks = np.frombuffer(data, "<u4", count, at + 16 * count).tolist()
-    return dict(zip(keys, map(Entry, addresses, sizes, checks), strict=True))
-
-
-def write_new(path: str, ident: int, items: Iterable[tuple[str, bytes, int | None]], view: View, *, sync: bool) -> None:
-    """Write a whole container file (key, payload, CRC-32 if known), sealed, at a path where there is none."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-    try:
-        entries: dict[str, Entry] = {}
-        at = SUPERBLOCK_NBYTES
-        for key, data, known in items:
-            crc = crc32(data) if known is None else known
-            before = head(MEMBER, ident, key, len(data), crc)
-            entries[key] = Entry(at + len(before), len(data), crc)
-            write_all(descriptor, [before, data, bytes(-len(data) % 8)], at)
-            at += len(before) + padded(len(data))
-        index, root = index_payload(entries, at, view)
-        write_all(descriptor, [head(INDEX, ident, "", len(index), crc32(index)), index], at)
-        end = at + HEAD_NBYTES + len(index)
-        write_all(descriptor, [superblock(end, root)], 0)
-        if sync:
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from h5z.container import LOCK_TIMEOUT, draft_of, new_ident
-from h5z.container.file import ContainerFile, write_new
+from h5z.container import LOCK_TIMEOUT
+from h5z.container.drafts import draft_of, new_ident
+from h5z.container.file import ContainerFile
 from h5z.container.foreign import members
 from h5z.container.frames import DELETION, MEMBER, Frame, Scan, find, payload
+from h5z.container.index import write_new
 from h5z.container.locks import exclusive
 from h5z.errors import SourceError, TargetError, one_line
 from h5z.hdf5.symboltable import SUPERBLOCK_NBYTES, View

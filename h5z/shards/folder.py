@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import threading
-import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from h5z.container import PARTIAL, Container, forget_all, seal_all
+from h5z.container import Container, forget_all, seal_all
+from h5z.container.drafts import PARTIAL
 from h5z.errors import PlanError, SourceError, TargetError, TargetExistsError, one_line
 from h5z.shards.places import LEAST_DEPTH, Coordinates, Layout, layout, outside_place
+from h5z.shards.plain import empty, read_plain, scan, write_plain
 
 DOCUMENTS = ("zarr.json", ".zarray")
 RECORD = ".h5z-shards"  # in an array's folder: the depth of its containers
@@ -223,7 +223,7 @@ class ShardFolder:
         SourceError
             If there is one that cannot be read, or is damaged.
         """
-        data = _read_plain(self.path(key), start, stop)
+        data = read_plain(self.path(key), start, stop)
         if data is not None:
             return data
         chunk = self.chunk(key)
@@ -232,7 +232,7 @@ class ShardFolder:
                 data = container.get(member, start, stop)
                 if data is not None:
                     return data
-            return _read_plain(self.path(key), start, stop)  # it may have been moved out meanwhile
+            return read_plain(self.path(key), start, stop)  # it may have been moved out meanwhile
         return None
 
     def nbytes(self, key: str) -> int | None:
@@ -308,7 +308,7 @@ class ShardFolder:
             below = []
             for folder in level:
                 looked += 1
-                for item in _scan(folder):
+                for item in scan(folder):
                     name = os.path.relpath(item.path, self.root)
                     if item.name.endswith(self.suffix):
                         outer = array.outer_coordinates(name.removesuffix(self.suffix))
@@ -370,7 +370,7 @@ class ShardFolder:
             _delete((container, member) for container, member, _ in self._outside_members(inside.layout))
         for _ in range(100):  # others may write at the same time
             try:
-                _empty(path)
+                empty(path)
                 if prefix and os.path.isdir(path):
                     os.rmdir(path)
                 return
@@ -390,7 +390,7 @@ class ShardFolder:
         if found is not None:
             yield found
             return
-        for item in _scan(os.path.join(self.root, prefix)):
+        for item in scan(os.path.join(self.root, prefix)):
             if item.is_dir(follow_symlinks=False):
                 yield from self.arrays(f"{prefix}/{item.name}" if prefix else item.name)
 
@@ -408,7 +408,7 @@ class ShardFolder:
         array = array or self.array(place)
         if array is not None and array.layout.path == place and not array.recorded:
             yield from self._outside_items(array)
-        for item in _scan(os.path.join(self.root, place)):
+        for item in scan(os.path.join(self.root, place)):
             key = f"{place}/{item.name}" if place else item.name
             if item.is_dir(follow_symlinks=False):
                 yield from self._walk(key, array)
@@ -461,7 +461,7 @@ class ShardFolder:
         array = self.array_of(prefix) if prefix else self.array("")
         if array is None:
             found = []
-            for item in _scan(os.path.join(self.root, prefix)):
+            for item in scan(os.path.join(self.root, prefix)):
                 key = f"{prefix}/{item.name}" if prefix else item.name
                 outside = key.endswith(self.suffix) and self._is_outside(key)
                 if not _is_hidden(item.name) and not outside:
@@ -497,72 +497,3 @@ def check_depth(depth: Any) -> None:
 
 def _is_hidden(name: str) -> bool:
     return name == RECORD or (name.startswith(".") and name.endswith(PARTIAL))
-
-
-def _scan(folder: str) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as found:
-            return sorted(found, key=lambda item: item.name)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except OSError as error:
-        raise SourceError(f"{folder}: cannot be read ({error.strerror or one_line(error)})") from None
-
-
-def _empty(folder: str) -> None:
-    with os.scandir(folder) as found:
-        items = list(found)
-    for item in items:
-        if item.is_dir(follow_symlinks=False):
-            shutil.rmtree(item.path)
-        else:
-            os.unlink(item.path)
-
-
-def _read_plain(path: str, start: int = 0, stop: int | None = None) -> bytes | None:
-    """Read a plain file, or a slice of it; None if there is none."""
-    try:
-        with open(path, "rb") as file:
-            if start == 0 and stop is None:
-                return file.read()
-            first, last, _ = slice(start, stop).indices(os.fstat(file.fileno()).st_size)
-            file.seek(first)
-            return file.read(max(0, last - first))
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        return None
-    except OSError as error:
-        raise SourceError(f"{path}: cannot be read ({error.strerror or one_line(error)})") from None
-
-
-def write_plain(path: str, data: Any, *, replace: bool = True, sync: bool = False) -> None:
-    """Write a plain file, whole or not at all.
-
-    Raises
-    ------
-    TargetError
-        If it cannot be written.
-    """
-    folder, name = os.path.split(path)
-    draft = os.path.join(folder, f".{name[:100]}.{uuid.uuid4().hex}{PARTIAL}")
-    try:
-        for attempt in range(100):
-            try:
-                with open(draft, "xb") as file:
-                    file.write(data)
-                    if sync:
-                        os.fsync(file.fileno())
-                break
-            except FileNotFoundError:  # others may remove empty folders
-                if attempt == 99:
-                    raise
-                os.makedirs(folder, exist_ok=True)
-        if replace:
-            os.replace(draft, path)
-        else:
-            with suppress(FileExistsError):
-                os.link(draft, path)
-    except OSError as error:
-        raise TargetError(f"{path}: cannot be written ({error.strerror or one_line(error)})") from None
-    finally:
-        with suppress(OSError):
-            os.unlink(draft)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from h5z.container import LOCK_TIMEOUT, Container
@@ -13,67 +12,14 @@ from h5z.container.frames import crc32
 from h5z.container.salvage import check as check_container
 from h5z.container.salvage import salvage
 from h5z.errors import PlanError, SourceError, TargetError, one_line
-from h5z.nodes import Record
-from h5z.report import size
 from h5z.scheduling import Job, run, watching
-from h5z.shards.folder import RECORD, Array, ShardFolder, write_plain
+from h5z.shards.folder import RECORD, Array, ShardFolder
 from h5z.shards.places import Coordinates
+from h5z.shards.plain import write_plain
+from h5z.shards.report import Problem, ShardReport
 
 BATCH_NBYTES, BATCH_CHUNKS = 16 << 20, 64
 Progress: TypeAlias = bool | Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Problem(Record):
-    """Something wrong with a store: a file, the chunk in it if it is one chunk's, and what is wrong."""
-
-    path: str
-    key: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.key + ': ' if self.key else ''}{self.reason}"
-
-
-@dataclass(frozen=True)
-class ShardReport(Record):
-    """What was done to a store.
-
-    Attributes
-    ----------
-    action : str
-        ``consolidated``, ``unconsolidated``, ``exported`` or ``checked``.
-    containers, chunks, nbytes : int
-        Containers (or shards) concerned; chunks moved, copied or checked; and their bytes.
-    """
-
-    action: str
-    store: str
-    arrays: int = 0
-    containers: int = 0
-    chunks: int = 0
-    nbytes: int = 0
-    problems: tuple[Problem, ...] = field(default=())
-
-    @property
-    def ok(self) -> bool:
-        """Whether nothing is wrong."""
-        return not self.problems
-
-    @property
-    def exit_code(self) -> int:
-        """The exit status of the command line."""
-        return 0 if self.ok else 1
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the report as JSON's own types."""
-        problems = [problem.to_dict() for problem in self.problems]
-        return {**super().to_dict(), "problems": problems, "ok": self.ok}
-
-    def __str__(self) -> str:
-        what = "shards" if self.action == "exported" else "containers"
-        amount = f"{self.chunks} chunks, {size(self.nbytes)}, in {self.containers} {what} of {self.arrays} arrays"
-        return "\n".join([f"{self.action} {self.store}: {amount}", *map(str, self.problems)])
 
 
 def folder_of(store: Any, *, consolidate_depth: int = 3, container_ext: str = "h5") -> ShardFolder:

@@ -16,7 +16,7 @@ from h5z.errors import PlanError
 from h5z.shards import moving as shards
 from h5z.shards.export import export
 from h5z.shards.folder import ShardFolder
-from h5z.shards.moving import ShardReport
+from h5z.shards.report import ShardReport
 
 Mode = Literal["r", "r+", "a", "w", "w-"]
 _Buffers: TypeAlias = list[Buffer | None]  # in the class, `list` is a method

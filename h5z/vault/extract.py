@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from h5z.container import PARTIAL
+from h5z.container.drafts import PARTIAL
 from h5z.errors import H5zError, PlanError, TargetError, one_line
 from h5z.scheduling import Job, run, watching
 from h5z.vault.archive import Vault

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import re
-import threading
-from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from h5z.errors import PlanError, SourceError, one_line
+from h5z.errors import PlanError, SourceError
 from h5z.grid import Region, region_shape
-from h5z.vault.archive import Vault
 from h5z.vault.report import shown
-from h5z.vault.tasks import opened
+from h5z.vault.tiffs import Archive, Folder, cache, decoded
 
 AXES = ("time", "channel", "z")  # of an image, before y and x
 NAMES = ("plate", "well", "field", *AXES)
 _LETTERS = {"t": "time", "c": "channel", "s": "channel", "z": "z", "i": "z", "q": "z"}  # tifffile's axes
-_CACHED_NBYTES = 64 << 20
 _PLACE = re.compile(r"\{(\w+)(?::((?:[^{}]|\{[^{}]*\})+))?\}|(\*\*)|(\*)")
 _IMAGES = (".tif", ".tiff")
 
@@ -72,79 +67,6 @@ class Pattern:
     def names(self) -> tuple[str, ...]:
         """What it names."""
         return tuple(match[1] for match in _PLACE.finditer(self.text) if match[1])
-
-
-@dataclass(frozen=True)
-class Folder:
-    """A folder of files, as a source of images; picklable."""
-
-    path: str
-
-    def names(self) -> Iterable[str]:
-        """Names of all files below it, with slashes."""
-        for place, folders, files in os.walk(self.path):
-            folders.sort()
-            for name in sorted(files):
-                yield os.path.relpath(os.path.join(place, name), self.path)
-
-    def read(self, name: str) -> Any:
-        """What tifffile opens a file by."""
-        return os.path.join(self.path, name)
-
-    def stamp(self, name: str) -> tuple[int, ...]:
-        """What tells whether a file is still the same."""
-        try:
-            status = os.stat(os.path.join(self.path, name))
-        except OSError as error:
-            raise SourceError(f"{self.path}: {shown(name)}: cannot be read ({error.strerror or one_line(error)})") from None
-        return status.st_size, status.st_mtime_ns, status.st_ino
-
-    def identity(self, names: Sequence[str]) -> tuple[int, int]:
-        """Sizes of files together, and the time of the last change."""
-        status = [os.stat(os.path.join(self.path, name)) for name in names]
-        return sum(s.st_size for s in status), max((s.st_mtime_ns for s in status), default=0)
-
-
-@dataclass(frozen=True)
-class Archive:
-    """A vault, as a source of images; picklable, opened once in each process."""
-
-    path: str
-
-    def names(self) -> Iterable[str]:
-        """Names of its files."""
-        return (member.name for member in opened(self.path).members() if member.kind == "file")
-
-    def read(self, name: str) -> Any:
-        """A member as a file."""
-        return opened(self.path).open(name)
-
-    def stamp(self, name: str) -> tuple[int, ...]:
-        """What tells whether a member is still the same."""
-        first = opened(self.path).parts(name)[0]
-        return first.file, first.at, first.crc
-
-    def identity(self, names: Sequence[str]) -> tuple[int, int]:
-        """Sizes of members together, and the time of the last change; of an archive that tells none, the file's."""
-        found = [opened(self.path).info(name) for name in names]
-        times = [member.mtime_ns or 0 for member in found]
-        return sum(m.size for m in found), max(times, default=0) or os.stat(opened(self.path).files[0]).st_mtime_ns
-
-
-def source_of(source: str | os.PathLike[str] | Vault) -> Folder | Archive:
-    """A folder or a vault as a source of images.
-
-    Raises
-    ------
-    SourceError
-        If there is neither.
-    """
-    if isinstance(source, Vault):
-        return Archive(source.path)
-    path = os.path.abspath(source)
-    if os.path.isdir(path):
-        return Folder(path)
-    return Archive(opened(path).path)
 
 
 @dataclass(frozen=True)
@@ -221,80 +143,6 @@ def _image(outer: tuple[str, ...], planes: Mapping[tuple[str, ...], str], axes: 
     return Image(dict(zip(("plate", "well", "field"), outer, strict=True)), axes, indexed)
 
 
-class _Cache:
-    """The planes that this process decoded last."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._planes: OrderedDict[tuple[object, ...], Any] = OrderedDict()
-        self._nbytes = 0
-
-    def get(self, source: Folder | Archive, name: str) -> Any:
-        key = (source, name, source.stamp(name))
-        with self._lock:
-            if key in self._planes:
-                self._planes.move_to_end(key)
-                return self._planes[key]
-        values = _decoded(source, name)[0]
-        with self._lock:
-            if key not in self._planes:
-                self._planes[key] = values
-                self._nbytes += values.nbytes
-            while self._nbytes > _CACHED_NBYTES and len(self._planes) > 1:
-                self._nbytes -= self._planes.popitem(last=False)[1].nbytes
-        return values
-
-
-_cache = _Cache()
-
-
-def _decoded(source: Folder | Archive, name: str) -> tuple[Any, str, tuple[float, float] | None]:
-    """A TIFF's first series, its axes in lower case, and the size of a pixel along y and x in µm if the file tells.
-
-    Raises
-    ------
-    SourceError
-        If it is none, or cannot be decoded.
-    """
-    tifffile = import_tifffile()
-    where = f"{source.path}: {shown(name)}"
-    try:
-        with tifffile.TiffFile(source.read(name)) as file:
-            series = file.series[0]
-            values = np.asarray(series.asarray())
-            return values, series.axes.lower(), _pixel(file.pages[0])
-    except SourceError:
-        raise
-    except FileNotFoundError:
-        raise SourceError(f"{where}: no such file") from None
-    except Exception as error:  # tifffile and its codecs have errors of many kinds
-        raise SourceError(f"{where}: expected a TIFF image ({one_line(error)})") from None
-
-
-def import_tifffile() -> Any:
-    """The package tifffile.
-
-    Raises
-    ------
-    PlanError
-        If it is not installed.
-    """
-    try:
-        import tifffile
-    except ImportError:
-        raise PlanError("images: expected the package tifffile (pip install 'h5z[vault]'), found none") from None
-    return tifffile
-
-
-def _pixel(page: Any) -> tuple[float, float] | None:
-    per_unit = {3: 1e4, 2: 25_400.0}.get(int(getattr(page, "resolutionunit", 0) or 0))  # centimetres, inches
-    try:
-        x, y = page.resolution
-        return (per_unit / y, per_unit / x) if per_unit and x > 1 and y > 1 and per_unit / x < 1e3 else None
-    except (AttributeError, TypeError, ValueError, ZeroDivisionError):
-        return None
-
-
 @dataclass(frozen=True)
 class Form:
     """What an image's first file tells of all of them.
@@ -323,7 +171,7 @@ def form_of(source: Folder | Archive, image: Image, pattern: Pattern) -> Form:
         If it is no image, or has an axis that its name has too.
     """
     name = image.planes[min(image.planes)]
-    values, axes, pixel = _decoded(source, name)
+    values, axes, pixel = decoded(source, name)
     inner = dict.fromkeys(AXES, 1)
     for letter, length in zip(axes, values.shape, strict=True):
         if letter in "yx":
@@ -408,7 +256,7 @@ class Planes:
         name = self.image.planes.get((files[0], files[1], files[2]))
         if name is None:
             return None
-        values = _cache.get(self.source, name)
+        values = cache.get(self.source, name)
         letters = self.form.axes
         place: list[Any] = []
         for letter, length in zip(letters, values.shape if values.ndim == len(letters) else (), strict=False):

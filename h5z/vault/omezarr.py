@@ -25,7 +25,7 @@ from h5z.target import Target
 from h5z.tasks import run_task
 from h5z.units import TargetArray
 from h5z.vault.archive import Vault
-from h5z.vault.images import Archive, Folder, Form, Image, Pattern, Planes, find_images, form_of, source_of
+from h5z.vault.images import Form, Image, Pattern, Planes, find_images, form_of
 from h5z.vault.ngff import (
     AXIS_NAMES,
     image_attributes,
@@ -34,6 +34,7 @@ from h5z.vault.ngff import (
     split_well,
     well_attributes,
 )
+from h5z.vault.tiffs import Archive, Folder, source_of
 
 if TYPE_CHECKING:
     import dask.array as da

@@ -14,14 +14,16 @@ from h5z.container import Container
 from h5z.container.frames import crc32
 from h5z.container.salvage import check, salvage
 from h5z.errors import PlanError, SourceError, TargetExistsError, one_line
-from h5z.vault.archive import Vault, container_files
+from h5z.vault.archive import Vault
 from h5z.vault.catalog import FILE, Row
 from h5z.vault.codec import digest
+from h5z.vault.files import container_files
 from h5z.vault.header import Header, read_header
+from h5z.vault.indexing import catalogs, index
 from h5z.vault.pack import CATALOG, HEADER, OWN, PACKS, join_pack, put, split_pack
 from h5z.vault.report import Flaw, VaultReport, shown
 from h5z.vault.walk import Refused
-from h5z.vault.writing import PACK_NBYTES, alone, catalogs, index
+from h5z.vault.writing import PACK_NBYTES, alone
 
 
 def repair(vault: str | os.PathLike[str], target: str | os.PathLike[str] | None = None) -> VaultReport:

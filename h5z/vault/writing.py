@@ -10,19 +10,17 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
-from h5z.container import Container, remove_drafts
+from h5z.container import Container
+from h5z.container.drafts import remove_drafts
 from h5z.container.locks import exclusive
 from h5z.errors import PlanError, SourceError, TargetError, TargetExistsError, one_line
-from h5z.hdf5.symboltable import View
 from h5z.scheduling import Job, run, watching
-from h5z.vault.archive import container_files
 from h5z.vault.catalog import FILE, Catalog, Row, Rows
 from h5z.vault.codec import DIGESTS, LARGEST, VaultCodec
-from h5z.vault.hdf5vault import as_hdf5vault
+from h5z.vault.files import container_files
 from h5z.vault.header import SPLIT_NBYTES, UNFINISHED, Header, read_header
-from h5z.vault.pack import CATALOG, HDF5VAULT, HEADER, LAYOUTS, OWN, PACKS, Packed, Recipe, all_rows, catalog_key, packs, store
+from h5z.vault.indexing import index, is_indexed
+from h5z.vault.pack import HDF5VAULT, HEADER, LAYOUTS, OWN, PACKS, Packed, Recipe, all_rows, packs, store
 from h5z.vault.report import Flaw, VaultReport, shown
 from h5z.vault.walk import LINKS, Found, Refused, Walk, batches, units
 
@@ -139,7 +137,7 @@ def add(
         if not header.finished:
             raise TargetError(f"{paths[0]}: expected a finished vault; the call that creates it has yet to end")
         outcome = _archive(root, containers, header, scheduler, workers, progress)
-        unchanged = not outcome.members and _is_indexed(containers, header)
+        unchanged = not outcome.members and is_indexed(containers, header)
         if not unchanged:
             index(containers, header, outcome.refused)
     return _report("unchanged" if unchanged else "added", paths, outcome, start)
@@ -294,59 +292,6 @@ def _archive(
         sum(packed.stored_nbytes for packed in done),
         tuple(dict.fromkeys(refused)),
     )
-
-
-def index(containers: Sequence[Container], header: Header, refused: Sequence[Refused]) -> None:
-    """Put a catalog into each container, then have the first one's header say so, and HDF5 see all; each on the disk.
-
-    Whoever opens the vault meanwhile sees all members that it had before, or all that it has afterwards.
-    """
-    generation = header.generation + 1 if header.finished else 0
-    everything = _everything(containers)
-    quarantined = tuple(dict.fromkeys((shown(item.name), item.reason) for item in refused))
-    for number, container in enumerate(containers):
-        container.delete(*(key for key in catalogs(container) if key != catalog_key(header.generation)))
-        container.put_many([(catalog_key(generation), _own(everything, number, len(containers)).encode())], sync=True)
-    for number, container in enumerate(containers):
-        finished = replace(header, number=number, finished=True, generation=generation, quarantined=quarantined)
-        view = View(root={"description": _DESCRIPTION})
-        if header.layout == HDF5VAULT:
-            view = as_hdf5vault(everything, number, len(containers), header.split_nbytes)
-        container = replace(container, view=view)
-        container.put(HEADER, finished.encode())
-        container.seal(sync=True, always=True)
-
-
-def catalogs(container: Container) -> list[str]:
-    """The keys of a container's catalogs: of the one in force, and of the one before."""
-    return [key for key in container.entries() if key.startswith(CATALOG)]
-
-
-def _is_indexed(containers: Sequence[Container], header: Header) -> bool:
-    """Whether all that is in the packs is in the catalogs, too: a call that adds may have been killed in between."""
-    everything = _everything(containers)
-    return all(
-        container.is_sealed()
-        and read_header(container) == replace(header, number=number)
-        and container.get(catalog_key(header.generation)) == _own(everything, number, len(containers)).encode()
-        for number, container in enumerate(containers)
-    )
-
-
-def _everything(containers: Sequence[Container]) -> Rows:
-    """The members of all packs, each as it was stored last."""
-    return Catalog.of(Rows.joined(all_rows(container, number) for number, container in enumerate(containers))).rows
-
-
-def _own(everything: Rows, number: int, count: int) -> Rows:
-    """The rows of one container."""
-    return everything if count == 1 else everything.take(np.flatnonzero(everything.columns["file"] == number))
-
-
-_DESCRIPTION = (
-    "A vault of h5z: files in packs (__h5z_vault__/pack), each with a table of its members, and a catalog of all. "
-    "h5z vault list, extract and verify read it."
-)
 
 
 def _finish(containers: Sequence[Container], paths: Sequence[str], header: Header, refused: Sequence[Refused]) -> None:

@@ -25,12 +25,12 @@ from h5z import vault
 from h5z.container import Container, forget_all
 from h5z.errors import PlanError, SourceError, TargetError, TargetExistsError
 from h5z.vault import Vault, codec
-from h5z.vault.archive import container_files
 from h5z.vault.catalog import FILE, LINK, Catalog, Row, Rows
 from h5z.vault.codec import digest
+from h5z.vault.files import container_files
 from h5z.vault.header import Header
+from h5z.vault.indexing import index
 from h5z.vault.pack import CATALOG, HEADER, OWN, put
-from h5z.vault.writing import index
 
 from ..running import Run
 from .conftest import snapshot
