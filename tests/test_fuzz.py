@@ -32,9 +32,12 @@ def test_a_sample_of_mutations(folder: Path) -> None:
 
 @pytest.mark.parametrize(("found", "text"), [(found, text) for found, _, text in RECIPES], ids=map(str, range(len(RECIPES))))
 def test_what_was_found(folder: Path, found: str, text: str) -> None:
-    """What libhdf5 crashes or hangs on ends here as one line; what went wrong in h5z does not again."""
+    """What libhdf5 crashes or hangs on ends here as one line; what went wrong in h5z does not again.
+
+    What once differed may do so still: of some damaged chunks libhdf5 gives what happens to be in its memory.
+    """
     outcome = run(Recipe.from_text(text), folder)
-    assert outcome.kind not in FINDINGS, outcome.detail
+    assert outcome.kind not in FINDINGS or outcome.kind == found == "differs", outcome.detail
     if found in ("crashed", "hung"):
         assert outcome.kind in (found, "refused", "partial")
     assert len(outcome.detail.splitlines()) <= 1 or outcome.detail.startswith("not judged")

@@ -23,7 +23,7 @@ from ..running import DATA
 TIMEOUT, MEMORY = 20.0, 1 << 30
 LARGEST = 1 << 20  # of the files that are mutated
 # What is wrong, and what may happen to a damaged file.
-FINDINGS = frozenset({"wrong", "escaped", "left", "parent"})
+FINDINGS = frozenset({"wrong", "differs", "escaped", "left", "parent"})
 _SIGNATURES = re.compile(
     rb"TREE|SNOD|HEAP|GCOL|OHDR|OCHK|FRHP|FHDB|FHIB|BTHD|BTLF|BTIN|FADB|FAHD|EAHD|EAIB|EADB|EASB|FSHD|\x89HDF"
 )
@@ -80,10 +80,10 @@ class Outcome:
     ----------
     kind : str
         ``refused`` (before anything was written), ``unreadable`` (while data were read), ``crashed``, ``hung``, ``starved``,
-        ``differs`` (verification says so), ``unverifiable`` (verification cannot read the source, whose chunks had crossed
-        undecoded), ``partial`` (right but for what the report names) or ``done``; or one of FINDINGS: ``wrong``
-        (done, and not what libhdf5 reads), ``escaped`` (an error that is none of h5z's), ``left`` (something is left
-        behind), ``parent`` (the process that watched is gone).
+        ``unverifiable`` (verification cannot read the source, whose chunks had crossed undecoded), ``partial`` (right but
+        for what the report names) or ``done``; or one of FINDINGS: ``wrong`` (done, and not what libhdf5 reads),
+        ``differs`` (verification says so: two readings of the same bytes do not agree), ``escaped`` (an error that is none
+        of h5z's), ``left`` (something is left behind), ``parent`` (the process that watched is gone).
     """
 
     kind: str
