@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import h5z
+from h5z.cli import main
 from h5z.errors import H5zError
 
 from .forks import ForkServer
@@ -82,6 +83,23 @@ def cli() -> Run:
     def run(*arguments: str | Path, timeout: float = 120, **options: Any) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "h5z.cli", *map(str, arguments)]
         return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, **options)
+
+    return run
+
+
+@pytest.fixture
+def cli_here(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run the h5z command in this process, which has imported everything; for tests of many calls."""
+
+    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        monkeypatch.setattr(sys, "argv", ["h5z", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        found = capsys.readouterr()
+        code = ended.value.code
+        assert isinstance(code, int)
+        return subprocess.CompletedProcess(sys.argv, code, found.out, found.err)
 
     return run
 

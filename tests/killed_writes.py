@@ -172,17 +172,16 @@ def added(folder: Path) -> None:
 
 
 def damaged(folder: Path) -> None:
-    before_adding(folder)
+    sources(folder)
+    vault.create(folder / "old", folder / "v", codec="blosc2-zstd:1", scheduler="sync")
     row = Vault(folder / "v").parts("link")[0]
-    path = Path(Vault(folder / "v").files[row.file])
-    raw = bytearray(path.read_bytes())
+    raw = bytearray((folder / "v.h5").read_bytes())
     raw[row.at] ^= 1
-    path.write_bytes(raw)
+    (folder / "v.h5").write_bytes(raw)
 
 
 def repair(folder: Path) -> None:
-    for path in sorted(folder.glob("v_?.h5")):
-        vault.repair(path)
+    vault.repair(folder / "v.h5")
 
 
 def still_there(folder: Path) -> None:

@@ -380,7 +380,7 @@ def test_threads(path: str) -> None:
 
 
 def _write(number: int, folder: str) -> int:
-    for i in range(2048):
+    for i in range(512):
         Container(f"{folder}/{i % 4}.h5").put(f"{number}.{i}", f"{number}.{i}".encode() * 20)
     return os.getpid()
 
@@ -397,7 +397,7 @@ def test_eight_processes_lose_nothing(tmp_path: Path) -> None:
     for i in range(4):
         found |= everything(str(tmp_path / f"{i}.h5"))
         assert shown(str(tmp_path / f"{i}.h5")) == everything(str(tmp_path / f"{i}.h5"))  # sealed as processes ended
-    assert found == {f"{n}.{i}": f"{n}.{i}".encode() * 20 for n in range(8) for i in range(2048)}
+    assert found == {f"{n}.{i}": f"{n}.{i}".encode() * 20 for n in range(8) for i in range(512)}
 
 
 def test_killed_at_any_moment_it_opens_with_what_somebody_wrote(path: str) -> None:

@@ -473,37 +473,37 @@ def test_killed_at_each_of_its_writes_nothing_is_lost(case: str, least: int, tmp
     assert json.loads(done.stdout)["kills"] >= least
 
 
-def test_damage_is_named_and_repaired_as_far_as_it_can_be(tmp_path: Path, cli: Run) -> None:
+def test_damage_is_named_and_repaired_as_far_as_it_can_be(tmp_path: Path, cli: Run, cli_here: Run) -> None:
     folder = tmp_path / "a.zarr"
     array = zarr.create_array(LocalStore(folder), shape=(4, 16, 16), chunks=(1, 8, 8), dtype="i4", compressors=None)
     array[...] = 1
     done = cli("shards", "consolidate", folder, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["chunks"] == 16
-    assert cli("shards", "check", folder).returncode == 0
+    assert cli_here("shards", "check", folder).returncode == 0
     path = folder / "c" / "1.h5"
     raw = bytearray(path.read_bytes())
     raw[Container(str(path)).entries()["1.0"].address + 5] ^= 1
     path.write_bytes(raw)
-    done = cli("shards", "check", folder)
+    done = cli_here("shards", "check", folder)
     assert done.returncode == 1
     assert f"{path}: 1.0: expected CRC-32" in done.stdout
-    done = cli("shards", "unconsolidate", folder)
+    done = cli_here("shards", "unconsolidate", folder)
     assert done.returncode == 3
     assert "1.0" in done.stderr
     assert path.exists()
-    done = cli("shards", "check", folder, "--repair")
+    done = cli_here("shards", "check", folder, "--repair")
     assert "written anew with 3 chunks; 1 lost, the damaged file is 1.h5.damaged" in done.stdout
     assert (folder / "c" / "1.h5.damaged").read_bytes() == raw
-    assert cli("shards", "check", folder).returncode == 0
-    done = cli("shards", "export", folder, tmp_path / "plain.zarr")
+    assert cli_here("shards", "check", folder).returncode == 0
+    done = cli_here("shards", "export", folder, tmp_path / "plain.zarr")
     assert done.returncode == 0, done.stderr
     out = zarr.open_array(LocalStore(tmp_path / "plain.zarr"), mode="r")[...]
     assert (out[1, 8:, :8] == 0).all()
     assert out.sum() == 4 * 256 - 64
-    assert cli("shards", "export", folder, tmp_path / "plain.zarr").returncode == 4
-    assert cli("shards", "check", tmp_path / "nowhere").returncode == 3
-    assert cli("shards", "consolidate", folder, "--depth", "1").returncode == 2
+    assert cli_here("shards", "export", folder, tmp_path / "plain.zarr").returncode == 4
+    assert cli_here("shards", "check", tmp_path / "nowhere").returncode == 3
+    assert cli_here("shards", "consolidate", folder, "--depth", "1").returncode == 2
 
 
 def test_a_writer_waits_no_longer_than_it_was_told(tmp_path: Path) -> None:
