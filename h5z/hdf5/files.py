@@ -163,8 +163,11 @@ class Files:
             If its size and time are not those of the `stamp`; those of a URL are not looked at.
         """
         key: tuple[Any, ...] = (name, roots)
-        if "://" not in name and os.path.exists(name):
-            stat = os.stat(name)
+        try:
+            stat = None if "://" in name else os.stat(name)
+        except OSError:  # opening it says what is wrong
+            stat = None
+        if stat is not None:
             key = (name, roots, stat.st_mtime_ns, stat.st_size, stat.st_ino)
             if stamp is not None and stamp != (stat.st_size, stat.st_mtime_ns):
                 raise changed(name)
