@@ -139,7 +139,8 @@ def node_at(file: h5py.File, path: str) -> Node:
     """
     scanner = _Scanner(file, file.filename, False, True, False, (), None)
     try:
-        return scanner._node(_Met(path, h5o.open(file.id, path.encode("utf-8", "surrogateescape")), ()))
+        met = _Met(path, (), group=False)
+        return scanner._node(met, met.open(file.id))
     except (OSError, KeyError, RuntimeError, ValueError, TypeError, OverflowError) as error:
         raise SourceError(f"{file.filename}: {path} cannot be read ({one_line(error)})") from None
 
@@ -173,14 +174,28 @@ def _creation(plist: Any) -> dict[str, Json] | None:
 
 @dataclass
 class _Met:
-    """An object met on the walk, with the addresses of the groups above it; `copied` below a link that is followed."""
+    """An object met on the walk, with the addresses of the groups above it.
+
+    Attributes
+    ----------
+    oid : h5py identifier, optional
+        The open object, of what no path of hard links leads to: all others are closed between a look at them and the next, for
+        an open one takes ten times the memory of what is known of it.
+    copied : bool
+        Whether it lies below a link that is followed.
+    """
 
     path: str
-    oid: Any
     ancestors: tuple[tuple[int, int], ...]
+    group: bool
+    oid: Any = None
     copied: bool = False
     links: list[Link] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
+
+    def open(self, fid: Any) -> Any:
+        """The object, open."""
+        return h5o.open(fid, self.path.encode("utf-8", "surrogateescape")) if self.oid is None else self.oid
 
 
 class _Scanner:
@@ -217,7 +232,7 @@ class _Scanner:
             self.paths[address(root)] = "/"
         except Exception as error:
             raise SourceError(f"{self.name}: its root group cannot be read ({one_line(error)})") from None
-        stack = [_Met("/", root, (address(root),))]
+        stack = [_Met("/", (address(root),), group=True)]
         nodes: dict[str, Node] = {}
         while stack:
             beat()
@@ -234,11 +249,11 @@ class _Scanner:
                 self.problems.append(
                     Problem(met.path, f"expected at most {limits.MOST_LEVELS:,} levels of groups, found more below it")
                 )
-            elif isinstance(met.oid, h5g.GroupID):
+            elif met.group:
                 stack.extend(reversed(list(self._children(met))))
             if self.attributes:
                 found.append(met)
-            else:  # nothing refers to what comes later: objects need not stay open
+            else:  # nothing refers to what comes later
                 self._add(met, nodes)
         for met in found:
             self._add(met, nodes)
@@ -247,45 +262,56 @@ class _Scanner:
     def _add(self, met: _Met, nodes: dict[str, Node]) -> None:
         beat()
         try:
-            nodes[met.path] = self._node(met)
+            oid = met.open(self.file.id)
+        except Exception as error:
+            self.problems.append(Problem(met.path, f"cannot be opened ({one_line(error)})"))
+            return
+        try:
+            nodes[met.path] = self._node(met, oid)
         except Exception as error:
             self.problems.append(Problem(met.path, _reason(error)))
 
     def _children(self, met: _Met) -> Iterator[_Met]:
         """The objects that a group leads to for the first time; its other links are noted."""
+        try:
+            gid = met.open(self.file.id)
+        except Exception as error:
+            self.whole = False
+            self.problems.append(Problem(met.path, f"its links cannot be listed ({one_line(error)})"))
+            return
         prefix = met.path if met.path.endswith("/") else met.path + "/"
-        for raw in self._link_names(met):
+        for raw in self._link_names(met.path, gid):
             name = raw.decode("utf-8", "surrogateescape")
             met.names.append(name)
             try:
-                kind = met.oid.links.get_info(raw).type
+                kind = gid.links.get_info(raw).type
                 if kind != h5l.TYPE_HARD:
-                    link, oid = self._link(met.oid, raw, prefix + name, kind)
+                    link, oid = self._link(gid, raw, prefix + name, kind)
                     met.links.append(link)
                     if oid is not None and address(oid) not in met.ancestors:
-                        yield _Met(prefix + name, oid, (*met.ancestors, address(oid)), copied=True)
+                        above = (*met.ancestors, address(oid))
+                        yield _Met(prefix + name, above, isinstance(oid, h5g.GroupID), oid, copied=True)
                     continue
-                oid = h5o.open(met.oid, raw)
-                where = address(oid)
+                info = h5o.get_info(gid, raw)
+                where = (info.fileno, info.addr)
                 if where in met.ancestors or (where in self.paths and not met.copied):
                     met.links.append(Link(name, "hard", self.paths.get(where, "/")))
                     continue
                 if not met.copied:
                     self.paths[where] = prefix + name
-                yield _Met(prefix + name, oid, (*met.ancestors, where), copied=met.copied)
+                oid = h5o.open(gid, raw) if met.copied else None
+                yield _Met(prefix + name, (*met.ancestors, where), info.type == h5o.TYPE_GROUP, oid, copied=met.copied)
             except Exception as error:
                 self.problems.append(Problem(prefix + name, f"cannot be opened ({one_line(error)})"))
 
-    def _link_names(self, met: _Met) -> list[bytes]:
-        names, why = link_names(met.oid)
+    def _link_names(self, path: str, gid: Any) -> list[bytes]:
+        names, why = link_names(gid)
         if why:
             self.whole = False
-            self.problems.append(Problem(met.path, f"its links cannot be listed ({why})"))
+            self.problems.append(Problem(path, f"its links cannot be listed ({why})"))
         if len(set(names)) < len(names):
             twice = next(name for i, name in enumerate(names) if name in names[:i])
-            self.problems.append(
-                Problem(met.path, f"it has several links by the name {_text(twice)!r}, of which one can be found")
-            )
+            self.problems.append(Problem(path, f"it has several links by the name {_text(twice)!r}, of which one can be found"))
         return list(dict.fromkeys(names))
 
     def _link(self, gid: Any, raw: bytes, path: str, kind: int) -> tuple[Link, Any | None]:
@@ -337,8 +363,8 @@ class _Scanner:
         """Reads bytes of the file past libhdf5."""
         return local_fetch(self.file) if self.ranges is None else self.ranges.read
 
-    def _node(self, met: _Met) -> Node:
-        path, oid = met.path, met.oid
+    def _node(self, met: _Met, oid: Any) -> Node:
+        path = met.path
         if not self.attributes and not isinstance(oid, h5t.TypeID):
             return self._outline(path, oid) if isinstance(oid, h5d.DatasetID) else GroupNode(path, links=tuple(met.links))
         named = isinstance(oid, h5t.TypeID)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     pass
 
 _OPEN_FILES = 32
-_READERS = 256
+_READERS = 64  # each with an open dataset, whose last chunks libhdf5 keeps
 _DATASETS = 8  # each with a chunk cache of its own
 _METADATA_NBYTES = 1 << 17
 _CHUNK_CACHE: dict[str, Any] = {"rdcc_nbytes": 1 << 20, "rdcc_nslots": 127}  # whole chunks are read; HDF5 2 would take 8 MiB
