@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from h5z.arrayplan import ArrayPlan, describe_numpy, numpy_dtype
 from h5z.attributes import decode
 from h5z.chunking import (
     FEW_CHUNKS,
@@ -30,7 +31,6 @@ from h5z.hdf5.direct import is_plain
 from h5z.hdf5.filters import decodable
 from h5z.nodes import ArrayNode, Attribute, Datatype, Json, Shape
 from h5z.payload import mean_nbytes
-from h5z.plan import ArrayPlan, describe_numpy, numpy_dtype
 from h5z.policy import Policy
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
 from h5z import limits
+from h5z.arrayplan import ArrayPlan
 from h5z.attributes import project
 from h5z.choices import Choices, element_nbytes, only_value
 from h5z.chunking import (
@@ -24,7 +25,7 @@ from h5z.errors import PlanError, UnsupportedError, one_line
 from h5z.grid import ChunkGrid
 from h5z.names import escape, unique
 from h5z.nodes import ArrayNode, GroupNode, Json, Problem, Tree, TypeNode
-from h5z.plan import ArrayPlan, Plan
+from h5z.plan import Plan
 from h5z.policy import Policy
 from h5z.records import array_record, attribute_record, clean, json_name, link_record
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import numpy as np
 from isal import isal_zlib
 
+from h5z.arrayplan import ArrayPlan
 from h5z.codecs import encoder
 from h5z.digest import Digest, constant_digest, digest
 from h5z.documents import array_document
 from h5z.grid import ChunkGrid, Region
-from h5z.plan import ArrayPlan
 from h5z.stores.sharding import shard
 from h5z.target import Target, reaching
 

@@ -22,7 +22,7 @@ LAYERS = (
     {"bars", "digest", "dimensions", "epochs", "pictures", "report", "stores"},
     {"dtypes", "scheduling"},
     {"attributes", "hdf5", "isolation", "promotion", "records"},
-    {"codecs", "container", "doctor", "pacing", "source"},
+    {"arrayplan", "codecs", "container", "doctor", "pacing", "source"},
     {"joined", "measure", "policy", "shards"},
     {"headers", "plan"},
     {"chunking", "documents", "scan", "target"},
@@ -78,6 +78,7 @@ PACKAGES = {
 PURE = {
     "grid": {"h5py", "zarr", "dask"},
     "payload": {"h5py", "zarr", "dask"},
+    "arrayplan": {"h5py", "zarr", "dask"},
     "plan": {"h5py", "zarr", "dask"},
     "chunking": {"h5py", "zarr", "dask"},
 }
