@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from h5z.arrayplan import ArrayPlan
 from h5z.digest import Digest, constant_digest, digest, total
 from h5z.grid import ChunkGrid, Region, grow, intersect, region_shape
 from h5z.isolation import guarding
 from h5z.isolation.heartbeat import beat
 from h5z.joined import Readable, narrowed
 from h5z.nodes import Shape
-from h5z.plan import ArrayPlan, Plan
+from h5z.plan import Plan
 from h5z.report import Difference
 from h5z.scheduling import Job, run
 from h5z.tasks import source_array

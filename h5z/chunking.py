@@ -10,13 +10,13 @@ from typing import Any, cast
 
 import numpy as np
 
+from h5z.arrayplan import BLOCK_NBYTES, MIB, ArrayPlan, task_nbytes
 from h5z.dtypes import variable
 from h5z.errors import PlanError
 from h5z.grid import ChunkGrid, grow
 from h5z.isolation.machine import memory_nbytes
 from h5z.nodes import ArrayNode, Shape
 from h5z.payload import block_nbytes
-from h5z.plan import BLOCK_NBYTES, MIB, ArrayPlan, task_nbytes
 from h5z.policy import Policy
 
 STORED_NBYTES = 4 * MIB  # what an automatic chunk aims at, encoded

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from h5z.arrayplan import ArrayPlan
 from h5z.audit import audit
 from h5z.commit import finalize, swapping
 from h5z.convert import carry_out
@@ -24,7 +25,7 @@ from h5z.hdf5.listing import identify
 from h5z.join import Schema, Slice, joined, odd_ones, part
 from h5z.joined import Readable
 from h5z.nodes import Json, Tree
-from h5z.plan import ArrayPlan, Part, Plan, located
+from h5z.plan import Part, Plan, located
 from h5z.planner import make_plan
 from h5z.policy import Policy
 from h5z.promotion import promoted

@@ -58,8 +58,9 @@ def finalize(where: Any, *, storage_options: dict[str, Any] | None = None) -> No
         return
     begun = _begun(target)
     if begun is not None:
-        policy = _all_done(begun)[0].policy  # before the lease of a graph is taken that is still at work
-        target = replace(target, durable=policy.durable, attempts=policy.attempts)
+        place, plan = begun
+        _all_done(place, plan)  # before the lease of a graph is taken that is still at work
+        target = replace(target, durable=plan.policy.durable, attempts=plan.policy.attempts)
     elif not swapping(target):
         if target.root() is None:
             raise TargetError(f"{target.name}: expected a migration to finalize, found none")
@@ -83,33 +84,36 @@ def holding(target: Target, **how: bool) -> Iterator[Target]:
     held.release(tidy=True)
 
 
-def _begun(target: Target) -> Target | None:
-    """What a run has begun and not committed: the target's successor, or itself."""
+def _begun(target: Target) -> tuple[Target, Plan] | None:
+    """What a run has begun and not committed, the target's successor or itself; and its plan."""
     new = target if target.prefix else replace(target, prefix=NEW)
-    if new.pending() is not None:
-        return new
-    return target if target.pending() is not None and target.root() is None else None
+    plan = new.pending()
+    if plan is not None:
+        return new, plan
+    plan = None if target.prefix else target.pending()
+    return (target, plan) if plan is not None and target.root() is None else None
 
 
 def _finalize(target: Target) -> None:
     begun = _begun(target)
     if begun is not None:
-        _commit(begun)
-        if begun.prefix:
-            swap(replace(target, prefix=""), begun)
+        place, plan = begun
+        _commit(place, plan)
+        if place.prefix:
+            swap(replace(target, prefix=""), place)
 
 
-def _all_done(target: Target) -> tuple[Plan, dict[int, dict[str, Json]]]:
-    """The plan of a run and what its tasks recorded, once all have ended."""
-    plan, done = cast(Plan, target.pending()), target.done()
+def _all_done(target: Target, plan: Plan) -> dict[int, dict[str, Json]]:
+    """What the tasks of a run recorded, once all have ended."""
+    done = target.done()
     left = [task.number for task in plan.tasks() if task.number not in done]
     if left:
         raise UnfinishedTargetError(f"{target.name}: {len(left)} of {len(left) + len(done)} tasks are still to do")
-    return plan, done
+    return done
 
 
-def describe(target: Target) -> Documents:
-    """Write all metadata but the root's, once every task has ended: only then are the arrays' digests known.
+def describe(target: Target, plan: Plan) -> Documents:
+    """Write all metadata of a plan but the root's, once every task has ended: only then are the arrays' digests known.
 
     Returns
     -------
@@ -121,7 +125,7 @@ def describe(target: Target) -> Documents:
     UnfinishedTargetError
         If tasks are still to do; naming how many.
     """
-    plan, done = _all_done(target)
+    done = _all_done(target, plan)
     verified = json.loads(target.get(f"{MARK}/verified") or b"{}")
     digests = {path: Digest.parse(text) for path, text in verified.get("digests", {}).items()}
     empty = {array.path: Digest() for array in plan.arrays if not array.units.size}
@@ -135,9 +139,8 @@ def describe(target: Target) -> Documents:
     return documents | (consolidated(plan, documents) if plan.policy.consolidate and not plan.grows else {})
 
 
-def _commit(target: Target) -> None:
-    plan = cast(Plan, target.pending())
-    root = {key: value for key, value in describe(target).items() if "/" not in key}
+def _commit(target: Target, plan: Plan) -> None:
+    root = {key: value for key, value in describe(target, plan).items() if "/" not in key}
     folder = target.path
     if folder is not None and target.durable == "commit":
         with reaching(target.name):

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from h5z.target import Target
 
+_SMALL_NBYTES = 1 << 16  # of a unit that takes less time in libraries, side by side, than in Python
 _BEGUN = {"begun": "", "replacing": ".h5z"}  # stages at which what is unfinished in a target is this call's own: where
 
 
@@ -253,7 +254,7 @@ def carry_out(
                 _unchanged(made, source_options)
         if verify and not finished and not differences:
             place.mark_verified(verify, digests)
-            describe(place)
+            describe(place, made)
             differences = () if made.grows else tuple(structure(made, place, finished=False)[0])
         if differences:
             place.check(now=True)  # of a target that was removed meanwhile, or taken over, nothing is said
@@ -275,11 +276,12 @@ def _run_tasks(
 ) -> None:
     """Run what is left of a plan's tasks: what stages first."""
     done = place.done()
+    small = made.nbytes < _SMALL_NBYTES * sum(array.units.size for array in made.arrays)
     advance(sum(record.get("decoded", 0) for record in done.values()))
     for staging in (True, False):
         tasks = work_of(made, place, set(done), staging=staging, storage_options=source_options)
         jobs = ((run_task, (place, task.number, work), 0 if staging else work_nbytes(work)) for task, work in tasks)
-        run(guarding(jobs, guard), scheduler, made.workers, advance)
+        run(guarding(jobs, guard), scheduler, made.workers, advance, small=small)
 
 
 def _as_begun(made: Plan, begun: Plan) -> Plan:

@@ -12,11 +12,12 @@ from typing import Any, cast
 
 import numpy as np
 
+from h5z.arrayplan import ArrayPlan
 from h5z.attributes import number
 from h5z.codecs import to_v2
 from h5z.digest import Digest
 from h5z.nodes import Json
-from h5z.plan import FORMAT, ArrayPlan, Plan
+from h5z.plan import FORMAT, Plan
 from h5z.policy import RUNNING
 from h5z.records import clean
 

@@ -15,10 +15,11 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any, cast
 
+from h5z.arrayplan import ArrayPlan
 from h5z.digest import Digest
 from h5z.documents import Documents, Outcome, commit_record, without_outcome
 from h5z.nodes import Json
-from h5z.plan import ArrayPlan, Plan
+from h5z.plan import Plan
 from h5z.scheduling import run
 from h5z.target import Target
 from h5z.units import Stored, TargetArray

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from h5z.arrayplan import ArrayPlan
 from h5z.checking import check
 from h5z.differences import structure
 from h5z.documents import Documents, Outcome, consolidated, dump, plan_documents
 from h5z.errors import PlanError
-from h5z.plan import ArrayPlan, Plan
+from h5z.plan import Plan
 from h5z.report import Difference
 from h5z.target import Target
 from h5z.tasks import moved, source_array

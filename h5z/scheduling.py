@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -20,7 +21,9 @@ WINDOW = 10_000
 _DEATHS = ("KilledWorker", "BrokenProcessPool", "CommClosedError", "FutureCancelledError", "CancelledError", "StreamClosedError")
 
 
-def run(jobs: Iterable[Job], scheduler: Any, workers: int, advance: Progress, *, window: int = WINDOW) -> list[Any]:
+def run(
+    jobs: Iterable[Job], scheduler: Any, workers: int, advance: Progress, *, window: int = WINDOW, small: bool = False
+) -> list[Any]:
     """Run jobs and return their results, in order here, as they end on a cluster.
 
     Jobs are taken `window` at a time, so that neither this process nor a scheduler ever holds all of them.
@@ -33,6 +36,9 @@ def run(jobs: Iterable[Job], scheduler: Any, workers: int, advance: Progress, *,
         None is an active distributed client, else threads.
     workers : int
         Threads or processes to use here.
+    small : bool
+        Whether jobs may keep Python busy, which runs one thread at a time: then one thread does them all, unless the first
+        shows that they wait.
     """
     with _client(scheduler) as client:
         if client is not None:
@@ -44,7 +50,7 @@ def run(jobs: Iterable[Job], scheduler: Any, workers: int, advance: Progress, *,
     waiting = iter(jobs)
     while taken := list(islice(waiting, window)):
         with _surviving():
-            results += _here(taken, scheduler or "threads", workers, advance)
+            results += _here(taken, scheduler or "threads", workers, advance, small)
     return results
 
 
@@ -105,12 +111,17 @@ def on_workers(scheduler: Any, function: Callable[..., Any], *arguments: Any) ->
             client.run(function, *arguments, on_error="ignore")
 
 
-def _here(jobs: Sequence[Job], scheduler: str, workers: int, advance: Progress) -> list[Any]:
+def _here(jobs: Sequence[Job], scheduler: str, workers: int, advance: Progress, small: bool) -> list[Any]:
     """Run in this process, in threads of its own, or on dask's processes; each task a partial, into which dask need not look."""
     if scheduler == "processes":
         return _in_processes(jobs, workers, advance)
     if len(jobs) < 2 or workers < 2 or scheduler != "threads":
         return [_finish(function(*arguments), nbytes, advance) for function, arguments, nbytes in jobs]
+    if small:
+        start, busy = time.perf_counter(), time.thread_time()
+        first = _here(jobs[:1], scheduler, 1, advance, small)
+        waits = time.thread_time() - busy < (time.perf_counter() - start) / 2
+        return first + _here(jobs[1:], scheduler, workers if waits else 1, advance, False)
     with ThreadPoolExecutor(workers) as pool:
         futures = {pool.submit(function, *arguments): nbytes for function, arguments, nbytes in jobs}
         try:

@@ -12,8 +12,8 @@ from typing import Any, cast
 
 import numpy as np
 
+from h5z.arrayplan import ArrayPlan
 from h5z.grid import ChunkGrid, Region, intersect, region_shape, within
-from h5z.plan import ArrayPlan
 from h5z.target import Target
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 
+from h5z.arrayplan import ArrayPlan
 from h5z.digest import Digest
 from h5z.epochs import Shift
 from h5z.grid import Region, region_shape
@@ -19,7 +20,7 @@ from h5z.joined import JoinedArray, narrowed, places
 from h5z.joined import Piece as JoinedPiece
 from h5z.nodes import Json
 from h5z.payload import summed
-from h5z.plan import ArrayPlan, Part, Plan, Task
+from h5z.plan import Part, Plan, Task
 from h5z.report import Report
 from h5z.source import Dataset, SourceArray
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 import hashlib
 import threading
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 from isal import isal_zlib
 
+from h5z.arrayplan import ArrayPlan
 from h5z.codecs import encoder
 from h5z.digest import Digest, constant_digest, digest
 from h5z.documents import array_document
 from h5z.grid import ChunkGrid, Region
-from h5z.plan import ArrayPlan
 from h5z.stores.sharding import shard
 from h5z.target import Target, reaching
 
@@ -56,17 +57,13 @@ class Source(Protocol):
         """Read a region's values."""
 
 
-@runtime_checkable
-class Sparse(Source, Protocol):
-    """What also knows where nothing is stored."""
-
-    def constant(self, region: Region) -> Any | None:
-        """The value of every element of a region of which nothing is stored, as an array without axes; None of any other."""
-
-
 def constant(source: Source, region: Region) -> Any | None:
-    """The value of every element of a region of which a source stores nothing (`Sparse.constant`)."""
-    return source.constant(region) if isinstance(source, Sparse) else None
+    """The value of every element of a region of which nothing is stored, as an array without axes; None of any other.
+
+    Only what knows where nothing is stored can tell: it has a method of this name.
+    """
+    told: Callable[[Region], Any | None] | None = getattr(source, "constant", None)
+    return None if told is None else told(region)
 
 
 class Encoded(Source, Protocol):

@@ -262,7 +262,7 @@ def test_death_at_any_change_of_a_store(small: Path, policy: dict[str, Any], ove
 def test_what_has_changed_in_between_is_refused(small: Path, tmp_path: Path, changed: str) -> None:
     """Unless it may overwrite: then all begins anew."""
     target = tmp_path / "out" / "out.zarr"
-    with pytest.raises(DeadError), mortal(14):
+    with pytest.raises(DeadError), mortal(16):
         h5z.convert(small, target, chunks=(4, 4), scheduler="sync")
     policy: dict[str, Any] = {"chunks": (4, 4) if changed == "source" else (8, 8)}
     if changed == "source":

@@ -13,11 +13,12 @@ from typing import Any
 
 from h5z.advise.access import Cost, best, cost, patterns
 from h5z.advise.trials import CODECS, Trial, trials
+from h5z.arrayplan import ArrayPlan
 from h5z.errors import H5zError, PlanError, TargetError, TargetExistsError, one_line
 from h5z.grid import ChunkGrid
 from h5z.hdf5.files import forget
 from h5z.nodes import Json, Problem, Record, Shape
-from h5z.plan import ArrayPlan, Plan
+from h5z.plan import Plan
 from h5z.planning import plan
 from h5z.policy import literal, matches, nbytes
 from h5z.report import size, table_html, table_text

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from h5z.arrayplan import ArrayPlan, numpy_dtype
 from h5z.codecs import default, fit
 from h5z.commit import finalize
 from h5z.errors import PlanError, TargetError
 from h5z.events.content import CIRCUMSTANCES, Variable, digest, plain, variables
 from h5z.grid import Region, region_shape
 from h5z.nodes import Json
-from h5z.plan import ArrayPlan, Piece, Plan, numpy_dtype
+from h5z.plan import Piece, Plan
 from h5z.policy import Policy
 from h5z.prepare import prepared
 from h5z.target import Target

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     pass
 
 _OPEN_FILES = 32
-_READERS = 256
+_READERS = 64  # each with an open dataset, whose last chunks libhdf5 keeps
 _DATASETS = 8  # each with a chunk cache of its own
 _METADATA_NBYTES = 1 << 17
 _CHUNK_CACHE: dict[str, Any] = {"rdcc_nbytes": 1 << 20, "rdcc_nslots": 127}  # whole chunks are read; HDF5 2 would take 8 MiB
@@ -163,8 +163,11 @@ class Files:
             If its size and time are not those of the `stamp`; those of a URL are not looked at.
         """
         key: tuple[Any, ...] = (name, roots)
-        if "://" not in name and os.path.exists(name):
-            stat = os.stat(name)
+        try:
+            stat = None if "://" in name else os.stat(name)
+        except OSError:  # opening it says what is wrong
+            stat = None
+        if stat is not None:
             key = (name, roots, stat.st_mtime_ns, stat.st_size, stat.st_ino)
             if stamp is not None and stamp != (stat.st_size, stat.st_mtime_ns):
                 raise changed(name)

@@ -15,9 +15,9 @@ from numcodecs import blosc
 
 _VERSION, _LZ4_VERSION = 2, 1
 _SHUFFLED, _NOT_SPLIT, _ZSTD = 0x1, 0x10, 4 << 5
-_FRAME = struct.Struct("<BBBBIIIII")
+_HEADER = struct.Struct("<BBBBIIIII")
 _LARGEST_ITEM = 255
-_LARGEST_FRAME = (1 << 31) - 1 - 64
+_PIECE_NBYTES = 1 << 18  # which stays in a processor's cache
 
 
 def unshuffle(stored: Any, itemsize: int) -> Any:
@@ -26,17 +26,29 @@ def unshuffle(stored: Any, itemsize: int) -> Any:
     >>> bytes(unshuffle(b"acebdfX", 2))
     b'abcdefX'
     """
-    data = memoryview(stored).cast("B")
-    nbytes = len(data)
-    if itemsize < 2 or nbytes < itemsize:
+    data = np.frombuffer(stored, np.uint8)
+    whole = data.size // itemsize * itemsize if itemsize else 0
+    if itemsize < 2 or whole == 0:
         return data
-    if itemsize > _LARGEST_ITEM or nbytes + _FRAME.size > _LARGEST_FRAME:
-        whole = nbytes // itemsize * itemsize
-        plain = numcodecs.Shuffle(itemsize).decode(data[:whole], np.empty(whole, np.uint8))  # it would fill it with zeros first
-        return plain if whole == nbytes else bytes(plain) + bytes(data[whole:])
-    frame = np.empty(_FRAME.size + nbytes, np.uint8)
+    out = np.empty(data.size, np.uint8)
+    out[whole:] = data[whole:]
+    if itemsize > _LARGEST_ITEM:
+        numcodecs.Shuffle(itemsize).decode(data[:whole], out[:whole])
+        return out
+    planes = data[:whole].reshape(itemsize, -1)
+    step = _PIECE_NBYTES // itemsize
+    for start in range(0, planes.shape[1], step):
+        piece = planes[:, start : start + step]
+        blosc.decompress(_frame(piece), out[start * itemsize : start * itemsize + piece.size])
+    return out
+
+
+def _frame(planes: Any) -> Any:
+    """A Blosc frame of bytes that are shuffled, one row for each byte of the elements."""
+    itemsize, nbytes = planes.shape[0], planes.size
     flags = _SHUFFLED | _NOT_SPLIT | _ZSTD
-    header = _FRAME.pack(_VERSION, _LZ4_VERSION, flags, itemsize, nbytes, nbytes, frame.size, _FRAME.size - 4, nbytes)
-    frame[: _FRAME.size] = np.frombuffer(header, np.uint8)
-    frame[_FRAME.size :] = data
-    return blosc.decompress(frame)
+    frame = np.empty(_HEADER.size + nbytes, np.uint8)
+    head = _HEADER.pack(_VERSION, _LZ4_VERSION, flags, itemsize, nbytes, nbytes, frame.size, _HEADER.size - 4, nbytes)
+    frame[: _HEADER.size] = np.frombuffer(head, np.uint8)
+    frame[_HEADER.size :].reshape(planes.shape)[...] = planes
+    return frame

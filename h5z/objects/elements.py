@@ -11,9 +11,9 @@ from typing import Any, cast
 
 import numpy as np
 
+from h5z.arrayplan import describe_numpy
 from h5z.errors import PlanError
 from h5z.nodes import Json
-from h5z.plan import describe_numpy
 
 _ZARR_KINDS = {"b": (1,), "i": (1, 2, 4, 8), "u": (1, 2, 4, 8), "f": (2, 4, 8), "c": (8, 16), "m": (8,), "M": (8,)}
 

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from h5z.arrayplan import BLOCK_NBYTES, MIB, ArrayPlan
 from h5z.chunking import STORED_NBYTES, widen
 from h5z.codecs import Chain, default, fit
 from h5z.documents import array_document, dump
@@ -19,7 +20,7 @@ from h5z.grid import Region, grow
 from h5z.nodes import Json, Shape
 from h5z.objects.elements import Stored
 from h5z.objects.nodes import MARK, Leaf, Node
-from h5z.plan import BATCH_PIECES, BLOCK_NBYTES, MIB, ArrayPlan
+from h5z.plan import BATCH_PIECES
 from h5z.policy import Policy
 from h5z.scheduling import Job, run
 from h5z.target import Target

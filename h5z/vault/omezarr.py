@@ -11,12 +11,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
+from h5z.arrayplan import ArrayPlan
 from h5z.codecs import default, fit, parse
 from h5z.commit import finalize
 from h5z.errors import PlanError, SourceError, TargetError
 from h5z.grid import ChunkGrid, Region, region_shape
 from h5z.nodes import Json
-from h5z.plan import ArrayPlan, Plan, Task
+from h5z.plan import Plan, Task
 from h5z.policy import Policy
 from h5z.prepare import prepared
 from h5z.report import Report

@@ -68,7 +68,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             write_json(options.out / "benchmarks.json", outcomes, ran_on=ran_on, rounds=options.rounds)
             write_svg(options.out / "benchmarks.svg", outcomes)
     if not options.cases:
-        console.print(scale.table(), "", budgets.table(), "")
+        planning = scale.points()
+        write_svg(options.out / "benchmarks.svg", outcomes, planning)
+        console.print(scale.table(planning), "", budgets.table(), "")
     console.print(f"{ran_on['cores']} cores, load {ran_on['load'][0]:.1f} at the start")
     console.print(f"{options.out / 'benchmarks.json'}, {options.out / 'benchmarks.svg'}", soft_wrap=True)
     return int(any(result.error and not result.skipped for outcome in outcomes for result in outcome.results))

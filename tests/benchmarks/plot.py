@@ -1,26 +1,36 @@
-"""The ratios as an SVG: a panel a case, a bar a contender. Plain text, so that it needs no plotting library."""
+"""The ratios as an SVG, a panel a case, a bar a contender; and how planning grows.
+
+Plain text, so that it needs no plotting library.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
+from math import ceil, floor, log10
 from pathlib import Path
 
 from .run import Outcome, Result
+from .scale import ARRAYS, UNITS, Point
 
 WIDTH, LABEL, BAR, GAP, HEAD = 860, 230, 18, 6, 46
 ROOM = WIDTH - LABEL - 190  # for the longest bar
+HEIGHT = 120  # of curves
 COLOURS = {"h5z": "#1f6f8b", "floor": "#b8b8b8", "start": "#b8b8b8", "cp": "#b8b8b8"}
 PEER = "#e0a458"
 
 
-def write_svg(path: Path, outcomes: Sequence[Outcome]) -> None:
-    """Wall time of each contender over the baseline's; shorter is faster."""
+def write_svg(path: Path, outcomes: Sequence[Outcome], planning: Sequence[Point] = ()) -> None:
+    """Wall time of each contender over the baseline's, shorter is faster; and what planning takes for each unit."""
     panels, top = [], 10
     for outcome in outcomes:
         panel, height = _panel(outcome, top)
         panels.append(panel)
         top += height
+    for what, each in (("µs", lambda p: p.microseconds), ("bytes of memory", lambda p: p.peak_nbytes / p.units)):
+        if planning:
+            panels.append(_curves(f"Planning, no data: {what} a unit", planning, each, top))
+            top += HEAD + HEIGHT + 40
     size = f'width="{WIDTH}" height="{top}" font-family="sans-serif" font-size="12"'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" {size}>'
     path.write_text("\n".join([head, '<rect width="100%" height="100%" fill="white"/>', *panels, "</svg>"]) + "\n")
@@ -40,6 +50,33 @@ def _panel(outcome: Outcome, top: int) -> tuple[str, int]:
     for row, result in enumerate(shown):
         parts.append(_bar(result, ratios[result.name] or 0.0, longest, top + HEAD + row * (BAR + GAP)))
     return "\n".join(parts), bottom + 22
+
+
+def _curves(title: str, planning: Sequence[Point], each: Callable[[Point], float], top: int) -> str:
+    """A line for each number of arrays, from left to right ten times as many units a step; heights are logarithmic."""
+    logs = [log10(max(each(point), 1e-3)) for point in planning]
+    low, high = floor(min(logs)), ceil(max(logs) + 1e-9)
+    parts = [
+        _text(10, top + 16, title, weight="bold"),
+        _text(10, top + 32, "units; both axes logarithmic", fill="#666"),
+    ]
+
+    def height(log: float) -> float:
+        return top + HEAD + HEIGHT * (high - log) / (high - low)
+
+    for power in range(low, high + 1):
+        y = height(power)
+        parts.append(f'<line x1="{LABEL}" x2="{LABEL + ROOM}" y1="{y:.1f}" y2="{y:.1f}" stroke="#ddd"/>')
+        parts.append(_text(LABEL - 8, y + 4, f"{10.0**power:,.10g}", anchor="end"))
+    places = [LABEL + ROOM * i / (len(UNITS) - 1) for i in range(len(UNITS))]
+    parts += [_text(x, top + HEAD + HEIGHT + 18, f"{n:,}", anchor="middle") for x, n in zip(places, UNITS, strict=True)]
+    for arrays, colour in zip(ARRAYS, (COLOURS["h5z"], PEER), strict=True):
+        line = [log for log, point in zip(logs, planning, strict=True) if point.arrays == arrays]
+        corners = " ".join(f"{x:.1f},{height(log):.1f}" for x, log in zip(places, line, strict=True))
+        parts.append(f'<polyline points="{corners}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        label = f"{arrays:,} array{'s' * (arrays > 1)}"
+        parts.append(_text(LABEL + ROOM + 8, height(line[-1]) + (4 if arrays == 1 else -8), label, fill=colour))
+    return "\n".join(parts)
 
 
 def _bar(result: Result, ratio: float, longest: float, y: int) -> str:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
@@ -20,6 +21,7 @@ from h5z.policy import Policy
 UNIT = 1 << 18  # elements of a chunk: 1 MiB of float32
 DEFLATE = ((2, "shuffle", 1, (4,)), (1, "deflate", 1, (4,)))
 UNITS = (10**3, 10**4, 10**5, 10**6)
+ARRAYS = (1, 1000)
 
 
 def inventory(units: int, arrays: int) -> Tree:
@@ -32,8 +34,25 @@ def inventory(units: int, arrays: int) -> Tree:
     return Tree("simulated.h5", units * UNIT * 2, 0, dict(nodes))
 
 
-def measure(units: int, arrays: int) -> tuple[float, float, int, float]:
-    """Seconds to plan and to list the tasks, the number of tasks, and the peak of Python's memory in MiB."""
+@dataclass(frozen=True)
+class Point:
+    """An inventory measured: seconds to plan it and to list its tasks, and the peak of Python's memory."""
+
+    units: int
+    arrays: int
+    planning: float
+    listing: float
+    tasks: int
+    peak_nbytes: int
+
+    @property
+    def microseconds(self) -> float:
+        """Of planning and listing, a unit."""
+        return (self.planning + self.listing) / self.units * 1e6
+
+
+def measure(units: int, arrays: int) -> Point:
+    """Plan one inventory, and list its tasks."""
     tree = inventory(units, arrays)
     tracemalloc.start()
     start = time.perf_counter()
@@ -41,27 +60,24 @@ def measure(units: int, arrays: int) -> tuple[float, float, int, float]:
     planned = time.perf_counter()
     tasks = sum(1 for _ in plan.tasks())
     listed = time.perf_counter()
-    peak = tracemalloc.get_traced_memory()[1] / 2**20
+    peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    return planned - start, listed - planned, tasks, peak
+    return Point(units, arrays, planned - start, listed - planned, tasks, peak)
 
 
-def rows() -> Iterator[tuple[str, ...]]:
-    """A row of the table for each inventory."""
-    for arrays in (1, 1000):
-        for units in UNITS:
-            planning, listing, tasks, peak = measure(units, arrays)
-            each = (planning + listing) / units * 1e6
-            yield f"{units:,}", f"{arrays:,}", f"{planning:.3f}", f"{listing:.3f}", f"{tasks:,}", f"{each:.2f}", f"{peak:.1f}"
+def points() -> list[Point]:
+    """All inventories, measured."""
+    return [measure(units, arrays) for arrays in ARRAYS for units in UNITS]
 
 
-def table() -> Table:
-    """The rows, with their heads."""
+def table(measured: Sequence[Point]) -> Table:
+    """A row for each inventory."""
     out = Table("units", "arrays", "plan s", "tasks s", "tasks", "µs a unit", "peak MiB", title="planning, no data")
-    for row in rows():
-        out.add_row(*row)
+    for p in measured:
+        counts = f"{p.units:,}", f"{p.arrays:,}", f"{p.planning:.3f}", f"{p.listing:.3f}", f"{p.tasks:,}"
+        out.add_row(*counts, f"{p.microseconds:.2f}", f"{p.peak_nbytes / 2**20:.1f}")
     return out
 
 
 if __name__ == "__main__":
-    Console().print(table())
+    Console().print(table(points()))
