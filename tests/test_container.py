@@ -176,6 +176,19 @@ def test_no_flipped_bit_is_taken_for_data(path: str, tmp_path: Path) -> None:
             assert found == data or (key == "4" and last + 6 <= at < last + 8), (at, key)
 
 
+def test_zeros_at_the_end_are_what_a_loss_of_power_leaves(path: str) -> None:
+    container = Container(path)
+    container.put("a", b"1")
+    with open(path, "ab") as file:
+        file.write(bytes(5000))
+    forget_all("")
+    assert everything(path) == {"a": b"1"}
+    assert [key for key, _ in check(path)] == [""]
+    container.put("b", b"2")
+    assert everything(path) == {"a": b"1", "b": b"2"}
+    assert list(check(path)) == []
+
+
 def test_check_finds_flipped_bits_that_nobody_reads(path: str) -> None:
     container = Container(path)
     container.put("key", b"older")

@@ -153,8 +153,9 @@ class ContainerFile:
             self._load()
         elif scan.end < size and not self.is_unfinished(scan.end, size):
             lost = find(self, scan.end + 1, size, self.ident)
-            found = f"one at {lost.start}" if lost is not None else "other bytes"
-            raise SourceError(f"{self.path}: expected a frame at byte {scan.end}, found {found}: the file is damaged")
+            if lost is not None or any(self.read(scan.end, HEAD_NBYTES)):  # zeros: power was lost before they were written
+                found = f"one at {lost.start}" if lost is not None else "other bytes"
+                raise SourceError(f"{self.path}: expected a frame at byte {scan.end}, found {found}: the file is damaged")
 
     def _is_changed(self) -> bool:
         """Whether libhdf5 has written to the file: it ends, says the superblock, behind the last frame."""
