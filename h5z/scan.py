@@ -218,6 +218,9 @@ class _Walk:
                 self._add(met, nodes)
         for met in found:
             self._add(met, nodes)
+        if "/" not in nodes:
+            why = next(problem.reason for problem in reversed(self.problems) if problem.path == "/")
+            raise SourceError(f"{self.name}: its root group cannot be read ({why})")
         return nodes
 
     def _add(self, met: _Met, nodes: dict[str, Node]) -> None:
