@@ -219,8 +219,8 @@ class _Walk:
         for met in found:
             self._add(met, nodes)
         if "/" not in nodes:
-            why = next(problem.reason for problem in reversed(self.problems) if problem.path == "/")
-            raise SourceError(f"{self.name}: its root group cannot be read ({why})")
+            why = next(problem.reason for problem in reversed(self.headers.problems) if problem.path == "/")
+            raise SourceError(f"{self.headers.name}: its root group cannot be read ({why})")
         return nodes
 
     def _add(self, met: _Met, nodes: dict[str, Node]) -> None:
