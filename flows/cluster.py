@@ -14,6 +14,7 @@ from flows.scratch import Scratch
 from h5z.errors import PlanError, one_line
 
 Say = Callable[[str], None]
+_AGAIN_SECONDS = 60
 # What workers log on these loggers, warnings and worse, the flow's log tells as well.
 _FORWARDED = ("h5z", "flows", "distributed.worker")
 
@@ -189,6 +190,18 @@ class _Relay(logging.Handler):
         worker = getattr(record, "worker", None)
         if worker is not None:
             self.say(f"{worker}: {record.name}: {' '.join(record.getMessage().split())}")
+
+
+def result_of(future: Any) -> Any:
+    """What a task returned that has ended; or, where that was lost with its worker, what it returns when it is run again.
+
+    Raises
+    ------
+    TimeoutError
+        If it does not end again within a minute: a client that was told of a cancelled task that it is lost, too, would wait for
+        good.
+    """
+    return future.result(timeout=_AGAIN_SECONDS)
 
 
 def concurrency(client: Any) -> int:

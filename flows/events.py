@@ -24,7 +24,7 @@ from prefect.tasks import Task, exponential_backoff
 from prefect.utilities.annotations import quote
 
 from flows.batches import Job, pack
-from flows.cluster import connect
+from flows.cluster import connect, result_of
 from flows.conversion import is_transient
 from flows.discovery import Found, discover
 from flows.events_parameters import EventsParameters, LayoutFields, OnProblem, Rows, SchemaFields, Target
@@ -160,7 +160,7 @@ def _gathered(client: Any, function: Any, jobs: list[SessionJob], shared: Any) -
     for future in as_completed(futures, loop=client.loop):
         job = by_key[future.key]
         try:
-            found = future.result()
+            found = result_of(future)
         except KilledWorker as error:
             found = error
         except Exception as error:

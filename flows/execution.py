@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from flows.batches import Batch, Job
+from flows.cluster import result_of
 from flows.conversion import Options, convert_file, is_transient, quarantine
 from flows.progress import Ledger
 from flows.report import FileRecord
@@ -114,11 +115,12 @@ def _gather(jobs: list[Job], migration: Migration, *, isolated: bool) -> tuple[F
     failed: Failures = []
     try:
         for done in as_completed(futures, loop=client.loop, timeout=timeout).batches():
-            records = {record.source: record for record in client.gather(done, errors="skip")}
+            there = [future for future in done if future.status == "finished"]  # what is lost meanwhile is asked for alone
+            records = {record.source: record for record in client.gather(there, errors="skip")}
             for future in done:
                 _, job = left.pop(future.key)
                 try:
-                    ledger.add(records.get(job.source) or future.result())
+                    ledger.add(records.get(job.source) or result_of(future))
                 except KilledWorker:  # now, or before its result was fetched
                     killed.append((job, TransientError(f"{job.source}: the worker that converted it died")))
                 except Exception as error:

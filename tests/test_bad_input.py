@@ -6,14 +6,11 @@ import json
 import os
 import stat
 import subprocess
-import sys
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
-
-from h5z.cli import main
 
 from .running import Run
 
@@ -28,21 +25,6 @@ def source(tmp_path: Path) -> Path:
     with h5py.File(folder / "good.h5", "w") as file:
         file.create_dataset("group/data", data=np.arange(600, dtype="<f4").reshape(20, 30), chunks=(5, 10), compression="gzip")
     return folder / "good.h5"
-
-
-@pytest.fixture
-def here(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """The h5z command within this process: many wrong calls in little time."""
-
-    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        monkeypatch.setattr(sys, "argv", ["h5z", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        return subprocess.CompletedProcess(sys.argv, int(ended.value.code or 0), out, err)
-
-    return run
 
 
 def listing(folder: Path) -> dict[str, bytes | None]:
@@ -73,28 +55,28 @@ def test_a_missing_file(cli: Run, tmp_path: Path) -> None:
     refused(cli, tmp_path, BAD_SOURCE, "convert", tmp_path / "none.h5", tmp_path / "out.zarr", words=("none.h5",))
 
 
-def test_a_directory(here: Run, tmp_path: Path) -> None:
+def test_a_directory(cli_here: Run, tmp_path: Path) -> None:
     """A folder is no HDF5 file, whatever its name."""
     (tmp_path / "folder.h5").mkdir()
     words = ("folder.h5", "directory")
-    refused(here, tmp_path, BAD_SOURCE, "convert", tmp_path / "folder.h5", tmp_path / "out.zarr", words=words)
+    refused(cli_here, tmp_path, BAD_SOURCE, "convert", tmp_path / "folder.h5", tmp_path / "out.zarr", words=words)
 
 
 @pytest.mark.parametrize("content", [b"", b"just a text\n", b"CDF\x01" + bytes(40), b"\x89HDF\r\n\x1a\n" + b"\xff" * 100])
-def test_what_is_no_hdf5_file(here: Run, tmp_path: Path, content: bytes) -> None:
+def test_what_is_no_hdf5_file(cli_here: Run, tmp_path: Path, content: bytes) -> None:
     """An empty file, a text file, a netCDF-3 file, a signature with nothing behind it."""
     path = tmp_path / "text.h5"
     path.write_bytes(content)
-    refused(here, tmp_path, BAD_SOURCE, "convert", path, tmp_path / "out.zarr", words=("text.h5",))
+    refused(cli_here, tmp_path, BAD_SOURCE, "convert", path, tmp_path / "out.zarr", words=("text.h5",))
 
 
 @pytest.mark.parametrize("kept", [0.3, 0.9])
-def test_a_truncated_file(here: Run, source: Path, kept: float) -> None:
+def test_a_truncated_file(cli_here: Run, source: Path, kept: float) -> None:
     """Cut within its metadata, and within its data."""
     raw = source.read_bytes()
     cut = source.with_name("cut.h5")
     cut.write_bytes(raw[: int(len(raw) * kept)])
-    refused(here, source.parent, BAD_SOURCE, "convert", cut, source.parent / "out.zarr", words=("cut.h5",))
+    refused(cli_here, source.parent, BAD_SOURCE, "convert", cut, source.parent / "out.zarr", words=("cut.h5",))
 
 
 def test_a_corrupt_chunk(cli: Run, source: Path, tmp_path: Path) -> None:
@@ -131,15 +113,15 @@ def test_the_same_migration_again(cli: Run, source: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("what", ["another plan", "another source", "a foreign store", "a folder", "a file"])
-def test_a_target_that_is_something_else(here: Run, source: Path, tmp_path: Path, what: str) -> None:
+def test_a_target_that_is_something_else(cli_here: Run, source: Path, tmp_path: Path, what: str) -> None:
     """Refused without --overwrite, and not touched."""
     target = tmp_path / "out.zarr"
     if what == "another plan":
-        assert here("convert", source, target, "--chunks", "4,4").returncode == DONE
+        assert cli_here("convert", source, target, "--chunks", "4,4").returncode == DONE
     elif what == "another source":
         with h5py.File(source.with_name("other.h5"), "w") as file:
             file["x"] = 1
-        assert here("convert", source.with_name("other.h5"), target).returncode == DONE
+        assert cli_here("convert", source.with_name("other.h5"), target).returncode == DONE
     elif what == "a foreign store":
         target.mkdir()
         (target / "zarr.json").write_text('{"zarr_format": 3, "node_type": "group", "attributes": {"mine": 1}}')
@@ -148,7 +130,7 @@ def test_a_target_that_is_something_else(here: Run, source: Path, tmp_path: Path
         (target / "thesis.txt").write_text("the only copy")
     else:
         target.write_text("the only copy")
-    refused(here, tmp_path, BAD_TARGET, "convert", source, target, words=("out.zarr",))
+    refused(cli_here, tmp_path, BAD_TARGET, "convert", source, target, words=("out.zarr",))
 
 
 def test_overwrite_replaces_a_target(cli: Run, source: Path, tmp_path: Path) -> None:
@@ -243,10 +225,10 @@ def test_a_target_that_may_not_be_written(cli: Run, source: Path, tmp_path: Path
     ids=lambda value: " ".join(value) if value and str(value[0]).startswith("--") else "",
 )
 def test_a_policy_that_is_wrong(
-    here: Run, source: Path, tmp_path: Path, options: tuple[str, ...], words: tuple[str, ...]
+    cli_here: Run, source: Path, tmp_path: Path, options: tuple[str, ...], words: tuple[str, ...]
 ) -> None:
     """Each field's wrong values; the message names the field or what was found."""
-    refused(here, tmp_path, WRONG_CALL, "convert", source, tmp_path / "out.zarr", *options, words=words)
+    refused(cli_here, tmp_path, WRONG_CALL, "convert", source, tmp_path / "out.zarr", *options, words=words)
 
 
 def test_what_cannot_be_carried_over_stops_before_writing(cli: Run, tmp_path: Path) -> None:
@@ -274,10 +256,10 @@ def test_what_cannot_be_carried_over_is_reported_on_demand(cli: Run, tmp_path: P
 
 
 @pytest.mark.parametrize("verb", ["tree", "plan", "verify"])
-def test_other_verbs_name_a_missing_source(here: Run, tmp_path: Path, verb: str) -> None:
+def test_other_verbs_name_a_missing_source(cli_here: Run, tmp_path: Path, verb: str) -> None:
     """Each in one line, with the source's status."""
     arguments = [tmp_path / "none.h5"] + ([tmp_path / "out.zarr"] if verb != "tree" else [])
-    refused(here, tmp_path, BAD_SOURCE, verb, *arguments, words=("none.h5",))
+    refused(cli_here, tmp_path, BAD_SOURCE, verb, *arguments, words=("none.h5",))
 
 
 def test_verify_names_a_missing_or_unfinished_target(cli: Run, source: Path, tmp_path: Path) -> None:
