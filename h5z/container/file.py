@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from h5z.container.foreign import members, read_member
@@ -67,11 +67,11 @@ class ContainerFile:
         self._lock = threading.RLock()
         self._stamp: tuple[int, int] | None = None  # of a file that others wrote
 
-    def __del__(self) -> None:
-        """Close the file when nobody reads it any more."""
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        """Close the file when nobody reads it any more, if only because Python ends, which has let go of `os` by then."""
         descriptor = getattr(self, "descriptor", None)
         if descriptor is not None:
-            os.close(descriptor)
+            close(descriptor)
 
     def read(self, offset: int, nbytes: int) -> bytes:
         """Read bytes of the file, or fewer at its end."""
