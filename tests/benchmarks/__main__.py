@@ -47,7 +47,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--cases", type=lambda words: _names(names, words), help="NAME,... (all, scale and budgets too)")
     parser.add_argument("--only", type=lambda words: _names([*CONTENDERS], words), default=(), help="contenders (all)")
     parser.add_argument("--rounds", type=int, default=5, help="runs of each contender (5)")
-    parser.add_argument("--size", type=parse_nbytes, default="128MiB", help="of the input (128MiB)")
+    parser.add_argument("--size", type=parse_nbytes, default="64MiB", help="of the input (64MiB)")
     parser.add_argument("--out", type=Path, default=Path(gettempdir()) / "h5z-benchmarks", help="folder of the results")
     return parser.parse_args(argv)
 
