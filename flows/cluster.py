@@ -14,7 +14,7 @@ from flows.scratch import Scratch
 from h5z.errors import PlanError, one_line
 
 Say = Callable[[str], None]
-_AGAIN_SECONDS = 60
+_AGAIN_SECONDS = 60.0  # for a task whose result was lost to end again
 # What workers log on these loggers, warnings and worse, the flow's log tells as well.
 _FORWARDED = ("h5z", "flows", "distributed.worker")
 

@@ -112,7 +112,10 @@ def _jobs(place: Target, arrays: Mapping[str, zarr.Array[Any]], level: str) -> I
 def _document(place: Target, path: str, array: zarr.Array[Any]) -> dict[str, Any]:
     """An array's metadata as it is stored, where that is one document: zarr's own words for it lose which NaN fills it."""
     if array.metadata.zarr_format == 3:
-        return dict(json.loads(place.get(f"{path.strip('/')}/zarr.json") or b"{}"))
+        raw = place.get(f"{path.strip('/')}/zarr.json")
+        if raw is None:
+            raise TargetError(f"{place.name}: {path}: expected its metadata, found none: they were removed meanwhile")
+        return dict(json.loads(raw))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # data types that zarr does not know by name
         return dict(array.metadata.to_dict())

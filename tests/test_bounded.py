@@ -131,6 +131,14 @@ def test_bombs_do_not_go_off() -> None:
     assert kibibytes < 8 << 10
 
 
+def test_deflate_without_imagecodecs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What isal makes of it is the same."""
+    data = bytes(range(256)) * 400
+    fast = bytes(inflate(zlib.compress(data), len(data)))
+    monkeypatch.setattr("h5z.hdf5.bounded._libdeflate", lambda: None)
+    assert bytes(inflate(zlib.compress(data), len(data))) == fast == data
+
+
 def test_a_chunk_that_inflates_to_more(tmp_path: Path) -> None:
     """In a file: one line that names the dataset."""
     with h5py.File(tmp_path / "a.h5", "w") as file:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 import logging
+import threading
 import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dask
@@ -235,3 +237,22 @@ def test_files_are_scanned_side_by_side(tmp_path: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda path: h5z.scan(path, measure=True), paths))
     assert [(tree.problems, list(tree.nodes)) for tree in found] == [((), ["/", "/more", "/words"])] * 8
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_small_jobs_take_threads_where_they_wait(monkeypatch: pytest.MonkeyPatch, waits: bool) -> None:
+    """The first shows it: by the processor's time that it takes of its own."""
+    clock = SimpleNamespace(perf_counter=time.perf_counter, thread_time=(lambda: 0.0) if waits else time.perf_counter)
+    monkeypatch.setattr("h5z.scheduling.time", clock)
+    meeting = threading.Barrier(2 if waits else 1)
+
+    def work(first: bool) -> int:
+        if not first:
+            meeting.wait(60)
+        return threading.get_ident()
+
+    found = run([(work, (i == 0,), 0) for i in range(3)], "threads", 2, lambda nbytes: None, small=True)
+    here = threading.get_ident()
+    assert found[0] == here
+    assert set(found[1:]) == ({*found} - {here} if waits else {here})
+    assert len(set(found)) == (3 if waits else 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -11,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 import h5z
-from h5z.cli.options import Json, MemoryLimit, Timeout, show, with_policy, within
+from h5z.cli.options import Json, MemoryLimit, Scheduler, Timeout, Workers, bar, done, with_policy, within
 from h5z.errors import PlanError, one_line
 
 
@@ -36,7 +35,7 @@ def migrate(
     import flows
 
     template = {} if name_template is None else {"name_template": name_template}
-    with _files_bar(sys.stderr.isatty() and not as_json) as listener:
+    with _files_bar(bar(as_json)) as listener:
         report = flows.migrate(
             sources,
             to,
@@ -51,8 +50,7 @@ def migrate(
             on_progress=listener,
             **template,
         )
-    show(report, as_json)
-    raise typer.Exit(report.exit_code)
+    done(report, as_json)
 
 
 @contextmanager
@@ -89,8 +87,8 @@ def combine(
     memory_limit: MemoryLimit = None,
     verify: Annotated[str | None, typer.Option(help="structure, sample or full, before the target is committed.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Join all files anew where they cannot be added.")] = False,
-    scheduler: Annotated[str | None, typer.Option(help="threads, processes, sync or a dask scheduler's address.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Tasks at once; the machine's cores by default.")] = None,
+    scheduler: Scheduler = None,
+    workers: Workers = None,
     as_json: Json = False,
 ) -> None:
     """Join files along a dimension into one store; add those that it does not hold yet."""
@@ -107,10 +105,9 @@ def combine(
         scheduler=scheduler,
         workers=workers,
         **within(timeout, memory_limit),
-        progress=sys.stderr.isatty() and not as_json,
+        progress=bar(as_json),
     )
-    show(report, as_json)
-    raise typer.Exit(report.exit_code)
+    done(report, as_json)
 
 
 def events(
@@ -139,8 +136,7 @@ def events(
         workers=workers,
         scheduler=scheduler,
     )
-    show(report, as_json)
-    raise typer.Exit(report.exit_code)
+    done(report, as_json)
 
 
 def _json_file(name: str, path: str | None) -> Any:

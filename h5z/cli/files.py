@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated, Any
 
 import typer
 
 import h5z
-from h5z.cli.options import Json, MemoryLimit, Timeout, show, with_policy, within
+from h5z.cli.options import Json, MemoryLimit, Scheduler, Timeout, Workers, bar, done, show, with_policy, within
 
 
 @with_policy
@@ -33,8 +32,8 @@ def convert(
     memory_limit: MemoryLimit = None,
     verify: Annotated[str | None, typer.Option(help="structure, sample or full, before the target is committed.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another hierarchy once this one is complete.")] = False,
-    scheduler: Annotated[str | None, typer.Option(help="threads, processes, sync or a dask scheduler's address.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Tasks at once; the machine's cores by default.")] = None,
+    scheduler: Scheduler = None,
+    workers: Workers = None,
     as_json: Json = False,
 ) -> None:
     """Migrate one HDF5 file."""
@@ -47,10 +46,9 @@ def convert(
         scheduler=scheduler,
         workers=workers,
         **within(timeout, memory_limit),
-        progress=sys.stderr.isatty() and not as_json,
+        progress=bar(as_json),
     )
-    show(report, as_json)
-    raise typer.Exit(report.exit_code)
+    done(report, as_json)
 
 
 def verify(
@@ -58,17 +56,16 @@ def verify(
     target: Annotated[str | None, typer.Argument(help="The Zarr store made of it.")] = None,
     level: Annotated[str, typer.Option(help="structure, sample or full.")] = "full",
     repair: Annotated[bool, typer.Option("--repair", help="Write anew what differs.")] = False,
-    scheduler: Annotated[str | None, typer.Option(help="threads, processes, sync or a dask scheduler's address.")] = None,
+    scheduler: Scheduler = None,
     timeout: Timeout = 600,
     memory_limit: MemoryLimit = None,
     as_json: Json = False,
 ) -> None:
     """Compare a target with its source, or with its own digests."""
-    progress = sys.stderr.isatty() and not as_json
+    progress = bar(as_json)
     limits = within(timeout, memory_limit)
     report = h5z.verify(source, target, level=level, repair=repair, scheduler=scheduler, progress=progress, **limits)
-    show(report, as_json)
-    raise typer.Exit(report.exit_code)
+    done(report, as_json)
 
 
 def restore(
@@ -82,8 +79,7 @@ def restore(
     as_json: Json = False,
 ) -> None:
     """Build the HDF5 file again from a Zarr store."""
-    progress = sys.stderr.isatty() and not as_json
+    progress = bar(as_json)
     options: dict[str, Any] = {"verify": verify, "overwrite": overwrite, "layouts": layouts, "memory": memory}
     report = h5z.restore(source, target, workers=workers, progress=progress, **options)
-    show(report, as_json)
-    raise typer.Exit(report.exit_code)
+    done(report, as_json)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import sys
 from collections.abc import Callable
 from functools import wraps
 from typing import Annotated, Any
@@ -21,6 +22,8 @@ def option(kind: Any, text: str, *names: str) -> Any:
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Scheduler = Annotated[str | None, typer.Option(help="threads, processes, sync or a dask scheduler's address.")]
+Workers = Annotated[int | None, typer.Option(help="Tasks at once; the machine's cores by default.")]
 Texts = list[str] | None
 # The fields of Policy as options: annotation and default of each; None leaves a field to the policy file, or to its default.
 _POLICY: dict[str, tuple[Any, Any]] = {
@@ -99,3 +102,14 @@ def within(timeout: float, memory_limit: str | None) -> dict[str, Any]:
 def show(value: Any, as_json: bool) -> None:
     """Print a result, as JSON or for people."""
     print(json.dumps(value.to_dict(), indent=2) if as_json else str(value).encode("utf-8", "backslashreplace").decode())
+
+
+def done(report: Any, as_json: bool) -> None:
+    """Print a report, and end with its exit status."""
+    show(report, as_json)
+    raise typer.Exit(report.exit_code)
+
+
+def bar(as_json: bool) -> bool:
+    """Whether to show how far a verb is: to people at a terminal."""
+    return sys.stderr.isatty() and not as_json

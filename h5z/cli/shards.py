@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+
+from h5z.cli.options import Json, Scheduler, Workers, bar, done
 
 app = typer.Typer(help="Zarr stores whose chunks live in HDF5 containers.", no_args_is_help=True, rich_markup_mode=None)
 
 Path = Annotated[str, typer.Argument(help="A Zarr folder, v2 or v3.")]
 Depth = Annotated[int, typer.Option(help="How many of a chunk's indices, and one, go into a container: the original's depth.")]
 Extension = Annotated[str, typer.Option(help="Suffix of containers.")]
-Workers = Annotated[int | None, typer.Option(help="Tasks at once; the machine's cores by default.")]
-Scheduler = Annotated[str | None, typer.Option(help="threads, processes, sync or a dask scheduler's address.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-
-
-def _done(report: Any, as_json: bool) -> None:
-    print(json.dumps(report.to_dict(), indent=2) if as_json else report)
-    raise typer.Exit(report.exit_code)
-
-
-def _bar(as_json: bool) -> bool:
-    return sys.stderr.isatty() and not as_json
 
 
 @app.command()
@@ -39,8 +27,8 @@ def consolidate(
     """Move loose chunks into containers, in place; the same command goes on after a kill."""
     from h5z.shards.moving import consolidate
 
-    options = {"workers": workers, "scheduler": scheduler, "progress": _bar(as_json)}
-    _done(consolidate(path, consolidate_depth=depth, container_ext=container_ext, **options), as_json)  # type: ignore[arg-type]
+    options = {"workers": workers, "scheduler": scheduler, "progress": bar(as_json)}
+    done(consolidate(path, consolidate_depth=depth, container_ext=container_ext, **options), as_json)  # type: ignore[arg-type]
 
 
 @app.command()
@@ -50,8 +38,8 @@ def unconsolidate(
     """Move chunks out of containers into files of their own, in place."""
     from h5z.shards.moving import unconsolidate
 
-    report = unconsolidate(path, container_ext=container_ext, workers=workers, scheduler=scheduler, progress=_bar(as_json))
-    _done(report, as_json)
+    report = unconsolidate(path, container_ext=container_ext, workers=workers, scheduler=scheduler, progress=bar(as_json))
+    done(report, as_json)
 
 
 @app.command()
@@ -67,8 +55,8 @@ def export(
     """Write a plain Zarr v3 store with the sharding codec, a shard for each container; encoded chunks are copied."""
     from h5z.shards.export import export
 
-    options = {"workers": workers, "scheduler": scheduler, "progress": _bar(as_json)}
-    _done(export(path, target, consolidate_depth=depth, container_ext=container_ext, **options), as_json)  # type: ignore[arg-type]
+    options = {"workers": workers, "scheduler": scheduler, "progress": bar(as_json)}
+    done(export(path, target, consolidate_depth=depth, container_ext=container_ext, **options), as_json)  # type: ignore[arg-type]
 
 
 @app.command()
@@ -83,5 +71,5 @@ def check(
     """Compare every chunk in containers with its checksum."""
     from h5z.shards.moving import check
 
-    options = {"workers": workers, "scheduler": scheduler, "progress": _bar(as_json)}
-    _done(check(path, repair=repair, container_ext=container_ext, **options), as_json)  # type: ignore[arg-type]
+    options = {"workers": workers, "scheduler": scheduler, "progress": bar(as_json)}
+    done(check(path, repair=repair, container_ext=container_ext, **options), as_json)  # type: ignore[arg-type]

@@ -9,23 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
+from h5z.cli.options import Json, Scheduler, Workers, bar, done
+
 app = typer.Typer(help="Many small files in few HDF5 containers.", no_args_is_help=True, rich_markup_mode=None)
 
 VaultPath = Annotated[str, typer.Argument(metavar="VAULT", help="A vault, or an archive of HDF5Vault: any of its files.")]
 Patterns = Annotated[list[str] | None, typer.Argument(help="Names, folders, or patterns such as '*.tif'; all by default.")]
-Workers = Annotated[int | None, typer.Option(help="Tasks at once; the machine's cores by default.")]
-Scheduler = Annotated[str | None, typer.Option(help="threads, processes, sync or a dask scheduler's address.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-
-
-def _done(report: Any, as_json: bool) -> None:
-    text = json.dumps(report.to_dict(), indent=2) if as_json else str(report)
-    sys.stdout.write(text.encode("utf-8", "backslashreplace").decode() + "\n")
-    raise typer.Exit(report.exit_code)
-
-
-def _bar(as_json: bool) -> bool:
-    return sys.stderr.isatty() and not as_json
 
 
 def _nbytes(text: str) -> int:
@@ -62,9 +51,9 @@ def create(
         layout=layout,
         workers=workers,
         scheduler=scheduler,
-        progress=_bar(as_json),
+        progress=bar(as_json),
     )
-    _done(report, as_json)
+    done(report, as_json)
 
 
 @app.command()
@@ -78,7 +67,7 @@ def add(
     """Store what is new, or has changed, in a folder."""
     from h5z.vault import add
 
-    _done(add(vault, directory, workers=workers, scheduler=scheduler, progress=_bar(as_json)), as_json)
+    done(add(vault, directory, workers=workers, scheduler=scheduler, progress=bar(as_json)), as_json)
 
 
 @app.command("list")
@@ -142,8 +131,8 @@ def extract(
         raise PlanError("extract: expected one of --overwrite and --skip-existing, found both")
     existing = "overwrite" if overwrite else "skip" if skip else "refuse"
     where = to or os.path.basename(vault).removesuffix(".h5").removesuffix(".zip")
-    options = {"workers": workers, "scheduler": scheduler, "progress": _bar(as_json)}
-    _done(extract(vault, where, patterns or (), existing=existing, links=links, **options), as_json)  # type: ignore[arg-type]
+    options = {"workers": workers, "scheduler": scheduler, "progress": bar(as_json)}
+    done(extract(vault, where, patterns or (), existing=existing, links=links, **options), as_json)  # type: ignore[arg-type]
 
 
 @app.command()
@@ -158,7 +147,7 @@ def verify(
     """Read every member, and compare it with its checksums."""
     from h5z.vault import verify
 
-    _done(verify(vault, source, patterns or (), workers=workers, scheduler=scheduler, progress=_bar(as_json)), as_json)
+    done(verify(vault, source, patterns or (), workers=workers, scheduler=scheduler, progress=bar(as_json)), as_json)
 
 
 @app.command()
@@ -170,7 +159,7 @@ def repair(
     """Write a damaged vault anew, of all that is whole in it."""
     from h5z.vault import repair
 
-    _done(repair(vault, to), as_json)
+    done(repair(vault, to), as_json)
 
 
 @app.command("to-zarr")
@@ -212,9 +201,9 @@ def to_zarr(
         overwrite=overwrite,
         workers=workers,
         scheduler=scheduler,
-        progress=_bar(as_json),
+        progress=bar(as_json),
     )
-    _done(report, as_json)
+    done(report, as_json)
 
 
 def _pixel_size(text: str | None) -> dict[str, float]:

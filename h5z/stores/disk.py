@@ -54,7 +54,8 @@ def write_whole(path: str, value: Any, drafts: str, *, durable: str = "none") ->
             if durable == "always":
                 os.fsync(fd)
             elif durable == "commit" and nbytes >= _LARGE_NBYTES and hasattr(os, "posix_fadvise"):
-                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)  # Linux starts to write, and keeps what is not yet written
+                with suppress(OSError):  # advice that a file system may not take
+                    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)  # Linux starts to write, and keeps what is not written
         finally:
             os.close(fd)
         try:

@@ -21,7 +21,8 @@ import pytest
 import zarr
 
 import flows
-from flows.cluster import cluster_class, connect
+from flows.cluster import cluster_class, connect, result_of
+from flows.conversion import is_transient
 from flows.report import FileRecord
 from flows.server import start
 from h5z.errors import PlanError
@@ -153,6 +154,17 @@ def test_a_batch_out_of_time_is_ended_and_named(
         report = flows.migrate(tmp_path / "in", tmp_path / "out", scheduler=client.scheduler.address, batch_timeout=8)
     assert (report.exit_code, report.count("converted")) == (5, 3), str(report)
     assert report.quarantined[0].reason == "it was not done when its batch's 8 s were over"
+
+
+def test_a_result_that_never_comes_is_not_waited_for(cluster: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may pass: the task is tried again."""
+    monkeypatch.setattr("flows.cluster._AGAIN_SECONDS", 0.1)
+    with connect(scheduler=cluster) as client:
+        future = client.submit(time.sleep, 3, pure=False)
+        with pytest.raises(TimeoutError) as raised:
+            result_of(future)
+        assert is_transient(raised.value)
+        assert client.submit(int, "7", pure=False).result() == 7
 
 
 SBATCH = """#!/bin/sh
