@@ -13,7 +13,6 @@ from typing import Any, cast
 import numpy as np
 
 from h5z.arrayplan import ArrayPlan
-from h5z.audit import audit
 from h5z.commit import finalize, swapping
 from h5z.convert import carry_out
 from h5z.credentials import shown
@@ -38,6 +37,7 @@ from h5z.state import policy_record
 from h5z.target import MARK, Target
 from h5z.tasks import of_file, source_array
 from h5z.units import TargetArray
+from h5z.verify.audit import audit
 
 TIMES = ("same", "first")
 ORDERS = ("coordinate", "given")
