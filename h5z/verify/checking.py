@@ -13,7 +13,7 @@ from h5z.digest import Digest, constant_digest, digest, total
 from h5z.grid import ChunkGrid, Region, grow, intersect, region_shape
 from h5z.isolation import guarding
 from h5z.isolation.heartbeat import beat
-from h5z.joined import Readable, narrowed
+from h5z.joining.arrays import Readable, narrowed
 from h5z.nodes import Shape
 from h5z.plan import Plan
 from h5z.report import Difference
