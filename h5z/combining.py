@@ -17,17 +17,17 @@ from h5z.commit import finalize, swapping
 from h5z.convert import carry_out
 from h5z.credentials import shown
 from h5z.digest import Digest, digest
-from h5z.joining.epochs import Shift, shifted
 from h5z.errors import PlanError, TargetExistsError, UnfinishedTargetError
-from h5z.joining.growth import LEVELS, base, recorded
 from h5z.hdf5.listing import identify
-from h5z.joining.trees import Schema, Slice, joined, odd_ones, part
 from h5z.joining.arrays import Readable
+from h5z.joining.epochs import Shift, shifted
+from h5z.joining.growth import LEVELS, base, recorded
+from h5z.joining.promotion import promoted
+from h5z.joining.trees import Schema, Slice, joined, odd_ones, part
 from h5z.nodes import Json, Tree
 from h5z.plan import Part, Plan, located
 from h5z.planner import make_plan
 from h5z.policy import Policy
-from h5z.joining.promotion import promoted
 from h5z.records import json_name
 from h5z.report import Report
 from h5z.scan import scan

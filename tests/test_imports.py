@@ -18,9 +18,9 @@ from h5z import events, vault
 ROOT = Path(__file__).parents[1]
 # Each module, or package, may import those of the lines above its own, and of its own line.
 LAYERS = (
-    {"credentials", "errors", "grid", "libhdf5", "limits", "names", "nodes", "payload", "runs"},
+    {"credentials", "errors", "grid", "limits", "names", "nodes", "payload", "runs"},
     {"bars", "digest", "dimensions", "pictures", "report", "stores"},
-    {"dtypes", "scheduling"},
+    {"dtypes", "leaves", "scheduling"},
     {"attributes", "hdf5", "isolation", "records"},
     {"arrayplan", "codecs", "container", "doctor", "pacing", "source"},
     {"measure", "policy", "shards"},
@@ -41,8 +41,8 @@ LAYERS = (
 SATELLITES = ("events", "vault")
 PACKAGES = {
     "hdf5": (
-        {"bitshuffle", "blosc2frames", "bounded", "chunkindex", "listing", "ranged", "references", "scaleoffset", "shuffle"},
-        {"symboltable", "tables", "terminated", "typeids"},
+        {"bitshuffle", "blosc2frames", "bounded", "libhdf5", "listing", "ranged", "references", "scaleoffset", "shuffle"},
+        {"chunkindex", "datatypes", "symboltable", "tables", "terminated", "typeids"},
         {"filters", "identity", "nulls", "roots"},
         {"direct"},
         {"files"},
