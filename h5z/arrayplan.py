@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from h5z.attributes import decode
-from h5z.dtypes import Leaf
 from h5z.grid import ChunkGrid, Region, grow, intersect
+from h5z.leaves import Leaf
 from h5z.nodes import Datatype, Json, Record, Shape
 from h5z.payload import block_nbytes, heaviest, mean_nbytes
 from h5z.records import json_name
@@ -31,7 +31,7 @@ class ArrayPlan(Record):
     path, source : str
         Its path in the target, and its dataset's in the source.
     steps, described, extra, ragged :
-        The leaf of the dataset that it carries (`h5z.dtypes.Leaf`); `whole` is the dataset's own datatype, where another.
+        The leaf of the dataset that it carries (`h5z.leaves.Leaf`); `whole` is the dataset's own datatype, where another.
     dtype : str or list
         numpy's type string, or field list; ``string`` or ``bytes`` for variable-length elements.
     source_shape : tuple of int

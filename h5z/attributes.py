@@ -34,7 +34,7 @@ def encode(value: Any, dtype: Datatype, name_of: Callable[[Any], str | None]) ->
     value : numpy array or scalar, str, bytes, or list
         Of any shape, the dimensions of array datatypes last.
     dtype : Datatype
-        The HDF5 datatype of its elements, as `h5z.dtypes.describe` gives it.
+        The HDF5 datatype of its elements, as `h5z.hdf5.datatypes.describe` gives it.
     name_of : callable
         Path (and selection) of an h5py reference.
 

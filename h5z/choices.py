@@ -24,11 +24,12 @@ from h5z.chunking import (
     zip_own,
 )
 from h5z.codecs import PORTABLE, Chain, default, fit, from_filters
-from h5z.dtypes import Leaf, access, class_of, plain, raw_layout
+from h5z.dtypes import access, class_of, plain, raw_layout
 from h5z.errors import PlanError
 from h5z.grid import ChunkGrid
 from h5z.hdf5.direct import is_plain
 from h5z.hdf5.filters import decodable
+from h5z.leaves import Leaf
 from h5z.nodes import ArrayNode, Attribute, Datatype, Json, Shape
 from h5z.payload import mean_nbytes
 from h5z.policy import Policy

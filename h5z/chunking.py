@@ -70,7 +70,7 @@ def widen(cell: Shape, shape: Shape, limit: int) -> Shape:
 
 @dataclass(frozen=True)
 class Join:
-    """How an array is joined of several files' (`h5z.join`).
+    """How an array is joined of several files' (`h5z.joining.trees`).
 
     Attributes
     ----------

@@ -13,22 +13,21 @@ from typing import Any, cast
 import numpy as np
 
 from h5z.arrayplan import ArrayPlan
-from h5z.audit import audit
 from h5z.commit import finalize, swapping
 from h5z.convert import carry_out
 from h5z.credentials import shown
 from h5z.digest import Digest, digest
-from h5z.epochs import Shift, shifted
 from h5z.errors import PlanError, TargetExistsError, UnfinishedTargetError
-from h5z.growth import LEVELS, base, recorded
 from h5z.hdf5.listing import identify
-from h5z.join import Schema, Slice, joined, odd_ones, part
-from h5z.joined import Readable
+from h5z.joining.arrays import Readable
+from h5z.joining.epochs import Shift, shifted
+from h5z.joining.growth import LEVELS, base, recorded
+from h5z.joining.promotion import promoted
+from h5z.joining.trees import Schema, Slice, joined, odd_ones, part
 from h5z.nodes import Json, Tree
 from h5z.plan import Part, Plan, located
 from h5z.planner import make_plan
 from h5z.policy import Policy
-from h5z.promotion import promoted
 from h5z.records import json_name
 from h5z.report import Report
 from h5z.scan import scan
@@ -38,6 +37,7 @@ from h5z.state import policy_record
 from h5z.target import MARK, Target
 from h5z.tasks import of_file, source_array
 from h5z.units import TargetArray
+from h5z.verify.audit import audit
 
 TIMES = ("same", "first")
 ORDERS = ("coordinate", "given")
@@ -72,7 +72,7 @@ def combine(
     of the file before; all others must be the same in every file. The target's final shapes are declared before the first
     write, and each write unit is written whole by one task, from as many files as it covers. A later call with further files
     adds them in place: what the target holds is not read again nor written anew, but for a last unit that they fill up, and
-    the files that it came from need not be there any more (`h5z.growth` says what readers see meanwhile).
+    the files that it came from need not be there any more (`h5z.joining.growth` says what readers see meanwhile).
 
     Parameters
     ----------

@@ -25,7 +25,7 @@ from typing import Any, cast
 from h5z.digest import Digest
 from h5z.documents import Documents, Outcome, consolidated, dump, plan_documents
 from h5z.errors import H5zError, TargetError, UnfinishedTargetError
-from h5z.growth import grown
+from h5z.joining.growth import grown
 from h5z.nodes import Json
 from h5z.plan import Plan
 from h5z.stores.disk import exchange, flush, flush_tree, remove

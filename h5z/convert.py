@@ -10,7 +10,6 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from h5z.checking import LEVELS, check
 from h5z.chunking import DEFAULT_MEMORY
 from h5z.errors import H5zError, PlanError, SourceChangedError, SourceError
 from h5z.hdf5.files import forget
@@ -25,6 +24,7 @@ from h5z.report import Report
 from h5z.scheduling import elsewhere, on_workers, run, telling, watching
 from h5z.source import SourceArray, lazy_array
 from h5z.tasks import Work, account, run_task, source_array, work_nbytes, work_of
+from h5z.verify.checking import LEVELS, check
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -220,8 +220,8 @@ def carry_out(
         When the call began, by `time.perf_counter`.
     """
     from h5z.commit import describe, finalize
-    from h5z.differences import structure
     from h5z.prepare import prepare
+    from h5z.verify.differences import structure
 
     place, finished = prepare(place, made, overwrite=overwrite, patient=patient)
     try:

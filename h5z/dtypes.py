@@ -1,13 +1,8 @@
-"""HDF5 datatypes as JSON, and what carries each in Zarr: a numpy dtype, strings, or several arrays (leaves).
-
-`describe` follows the datatype message of the HDF5 File Format Specification (IV.A.2.d); whatever numpy names completely is
-its type string (``"<f4"``), everything else a mapping with a ``class``.
-"""
+"""What numpy dtype carries an HDF5 datatype, as `h5z.hdf5.datatypes` describes it, and how its values are read."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from threading import get_ident
 from typing import Any, cast
@@ -17,122 +12,10 @@ import numpy as np
 from h5py import h5t
 
 from h5z.errors import UnsupportedError
-from h5z.libhdf5 import significant_bits
-from h5z.limits import MOST_TYPE_LEVELS, at_most
 from h5z.nodes import Datatype
 
-_ORDER = {h5t.ORDER_LE: "<", h5t.ORDER_BE: ">"}
-_ORDER_NAMES = {h5t.ORDER_LE: "little", h5t.ORDER_BE: "big", h5t.ORDER_NONE: "none", 2: "vax"}
-_PADDING = {h5t.STR_NULLTERM: "nullterm", h5t.STR_NULLPAD: "nullpad", h5t.STR_SPACEPAD: "spacepad"}
-_CHARSET = {h5t.CSET_ASCII: "ascii", h5t.CSET_UTF8: "utf-8"}
-_IEEE = {
-    "<f2": h5t.IEEE_F16LE,
-    ">f2": h5t.IEEE_F16BE,
-    "<f4": h5t.IEEE_F32LE,
-    ">f4": h5t.IEEE_F32BE,
-    "<f8": h5t.IEEE_F64LE,
-    ">f8": h5t.IEEE_F64BE,
-}
 BOOL: Datatype = {"class": "enum", "base": "<i1", "members": {"FALSE": 0, "TRUE": 1}}
 STRING: Datatype = {"class": "string", "size": None, "charset": "utf-8", "padding": "nullterm"}
-
-
-def describe(tid: Any, level: int = 1) -> Datatype:
-    """Describe an HDF5 datatype as JSON.
-
-    Parameters
-    ----------
-    tid : h5py.h5t.TypeID
-
-    Returns
-    -------
-    str or dict
-        A numpy type string where that says it all; else a mapping with ``class`` and what that class has.
-
-    Raises
-    ------
-    UnsupportedError
-        If datatypes are in datatypes to no end, or one tells of more bits than it has.
-    """
-    at_most(MOST_TYPE_LEVELS, level, "levels of datatypes")
-    kind = tid.get_class()
-    if kind == h5t.INTEGER:
-        return _integer(tid)
-    if kind == h5t.FLOAT:
-        return _float(tid)
-    if kind == h5t.STRING:
-        size = None if tid.is_variable_str() else tid.get_size()
-        return {
-            "class": "string",
-            "size": size,
-            "charset": _CHARSET.get(tid.get_cset(), str(tid.get_cset())),
-            "padding": _PADDING.get(tid.get_strpad(), str(tid.get_strpad())),
-        }
-    if kind == h5t.COMPOUND:
-        members = [
-            [_text(tid.get_member_name(i)), tid.get_member_offset(i), describe(tid.get_member_type(i), level + 1)]
-            for i in range(tid.get_nmembers())
-        ]
-        return {"class": "compound", "size": tid.get_size(), "members": members}
-    if kind == h5t.ENUM:
-        names = {_text(tid.get_member_name(i)): int(tid.get_member_value(i)) for i in range(tid.get_nmembers())}
-        return {"class": "enum", "base": describe(tid.get_super(), level + 1), "members": names}
-    if kind == h5t.ARRAY:
-        return {"class": "array", "shape": list(tid.get_array_dims()), "base": describe(tid.get_super(), level + 1)}
-    if kind == h5t.VLEN:
-        return {"class": "vlen", "base": describe(tid.get_super(), level + 1)}
-    if kind == h5t.COMPLEX:
-        return {"class": "complex", "base": describe(tid.get_super(), level + 1)}
-    if kind == h5t.OPAQUE:
-        return {"class": "opaque", "size": tid.get_size(), "tag": _text(tid.get_tag())}
-    if kind == h5t.REFERENCE:
-        kinds = {"object": h5t.STD_REF_OBJ, "region": h5t.STD_REF_DSETREG}
-        name = next((name for name, known in kinds.items() if tid.equal(known)), "standard")
-        return {"class": "reference", "kind": name}
-    named = {h5t.BITFIELD: "bitfield", h5t.TIME: "time"}.get(kind, f"unknown-{kind}")
-    return {"class": named, **_bits(tid)}
-
-
-def _text(raw: bytes) -> str:
-    return raw.decode("utf-8", "surrogateescape")
-
-
-def _bits(tid: Any) -> dict[str, Any]:
-    out: dict[str, Any] = {"size": tid.get_size()}
-    for name in ("order", "precision", "offset"):
-        if hasattr(tid, f"get_{name}"):
-            out[name] = getattr(tid, f"get_{name}")()
-    if "order" in out:
-        out["order"] = _ORDER_NAMES.get(out["order"], str(out["order"]))
-    elif tid.get_class() == h5t.TIME:
-        out["order"] = "little" if tid.equal(h5t.UNIX_D32LE) or tid.equal(h5t.UNIX_D64LE) else "big"
-    if "precision" not in out and significant_bits(tid) != (8 * out["size"], 0):
-        out["precision"], out["offset"] = significant_bits(tid)
-    if out.get("precision", 0) + out.get("offset", 0) > 8 * out["size"]:
-        raise UnsupportedError(f"a damaged datatype: {out['precision']} bits in {out['size']} bytes")
-    return out
-
-
-def _integer(tid: Any) -> Datatype:
-    size, sign = tid.get_size(), "i" if tid.get_sign() == h5t.SGN_2 else "u"
-    if size in (1, 2, 4, 8) and tid.get_precision() == 8 * size and tid.get_order() in _ORDER:
-        return f"{_ORDER[tid.get_order()]}{sign}{size}"
-    return {"class": "integer", "signed": sign == "i", **_bits(tid), "pad": list(map(int, tid.get_pad()))}
-
-
-def _float(tid: Any) -> Datatype:
-    for name, known in _IEEE.items():
-        if tid.equal(known):
-            return name
-    fields = list(map(int, tid.get_fields()))
-    extra = {"fields": fields, "bias": int(tid.get_ebias()), "norm": int(tid.get_norm())}
-    return {
-        "class": "float",
-        **_bits(tid),
-        **extra,
-        "pad": list(map(int, tid.get_pad())),
-        "inpad": int(tid.get_inpad()),
-    }
 
 
 def class_of(dtype: Datatype) -> str:
@@ -339,80 +222,3 @@ def _unswapped() -> bool:
         made[0] = np.array([1], ">i2")
         found = made[0]
         return bool(found[0] != 1)
-
-
-@dataclass(frozen=True)
-class Leaf:
-    """One Zarr array of those that carry a dataset.
-
-    Attributes
-    ----------
-    steps : tuple of str
-        How its values are taken out of the dataset's: ``.name`` a member, ``lengths`` and ``values`` of a sequence.
-    dtype : numpy.dtype or str
-        A numpy dtype, or ``string`` for variable-length text and the paths of references.
-    extra : tuple of int
-        Dimensions that array datatypes add.
-    ragged : bool
-        Whether its first axis counts the elements of sequences rather than the dataset's own.
-    """
-
-    steps: tuple[str, ...]
-    dtype: np.dtype[Any] | str
-    extra: tuple[int, ...] = ()
-    ragged: bool = False
-    described: Datatype = ""
-
-
-def leaves(dtype: Datatype, *, nested: bool = True, raw: bool | None = None) -> list[Leaf]:
-    """The arrays that carry a datatype: one where Zarr has a word for it, else one a member or part.
-
-    Parameters
-    ----------
-    nested : bool
-        Whether structured types may hold structured types (Zarr format 2 cannot).
-
-    Raises
-    ------
-    UnsupportedError
-        For what neither numpy nor h5py reads: standard references, sequences of raw types.
-
-    Examples
-    --------
-    >>> [leaf.steps for leaf in leaves({"class": "vlen", "base": "<i4"})]
-    [('lengths',), ('values',)]
-    """
-    raw = access(dtype) == "raw" if raw is None else raw
-    kind = class_of(dtype)
-    if kind == "reference" and cast(dict[str, Any], dtype)["kind"] == "standard":
-        raise UnsupportedError("references of HDF5 1.12's kind (H5R_ref_t) cannot be read with h5py")
-    if raw and (kind == "vlen" or kind == "reference" or (is_string(dtype) and plain(dtype) is None)):
-        inner = sorted({class_of(p) for p in parts(dtype)})
-        raise UnsupportedError(f"variable-length data with types that numpy has no word for ({', '.join(inner)})")
-    if kind == "reference" or (is_string(dtype) and plain(dtype) is None):
-        return [Leaf((), "string", described=dtype)]
-    if kind.startswith("unknown"):
-        raise UnsupportedError(f"an HDF5 datatype of an unknown class ({kind})")
-    if isinstance(dtype, dict) and kind == "array":
-        outer = tuple(dtype["shape"])
-        inner_leaves = leaves(dtype["base"], nested=nested, raw=raw)
-        return [
-            leaf if leaf.ragged else Leaf(leaf.steps, leaf.dtype, outer + leaf.extra, described=leaf.described)
-            for leaf in inner_leaves
-        ]
-    if isinstance(dtype, dict) and kind == "vlen":
-        lengths = Leaf(("lengths",), np.dtype("<u8"), described="<u8")
-        below = leaves(dtype["base"], nested=nested, raw=raw)
-        return [lengths] + [Leaf(("values", *leaf.steps), leaf.dtype, leaf.extra, True, leaf.described) for leaf in below]
-    found = plain(dtype, raw=raw)
-    deep = found is not None and found.names is not None and any(found[n].names for n in found.names)
-    if found is not None and (nested or not deep):
-        return [Leaf((), found, described=dtype)]
-    members = cast(dict[str, Any], dtype)["members"]
-    if not members:
-        raise UnsupportedError("a compound without members")
-    return [
-        Leaf((f".{name}", *leaf.steps), leaf.dtype, leaf.extra, leaf.ragged, leaf.described)
-        for name, _, member in members
-        for leaf in leaves(member, nested=nested, raw=raw)
-    ]

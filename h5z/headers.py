@@ -16,20 +16,22 @@ from h5py import h5a, h5d, h5ds, h5f, h5g, h5o, h5p, h5s, h5t, h5z
 from h5z import limits
 from h5z.attributes import encode
 from h5z.dimensions import is_bare
-from h5z.dtypes import access, describe, is_string, leaves, memory, variable
+from h5z.dtypes import access, is_string, memory, variable
 from h5z.errors import H5zError, SourceError, one_line
 from h5z.hdf5 import nulls
+from h5z.hdf5.datatypes import describe
 from h5z.hdf5.direct import Fetch, local_fetch
 from h5z.hdf5.files import open_dataset
 from h5z.hdf5.filters import filter_available
 from h5z.hdf5.identity import ChunkIndex
+from h5z.hdf5.libhdf5 import DONT_FILTER_PARTIAL_CHUNKS, chunk_options, comment
 from h5z.hdf5.ranged import Ranges
 from h5z.hdf5.references import address, lone_paths, mapping_text, reference_text
 from h5z.hdf5.roots import Roots
 from h5z.hdf5.tables import attribute_names
 from h5z.hdf5.typeids import has_text
 from h5z.isolation.heartbeat import beat
-from h5z.libhdf5 import DONT_FILTER_PARTIAL_CHUNKS, chunk_options, comment
+from h5z.leaves import leaves
 from h5z.measure import LARGEST_CONTENT, measured
 from h5z.nodes import ArrayNode, Attribute, Datatype, GroupNode, Json, Link, Node, Problem, TypeNode
 from h5z.source import Dataset

@@ -13,7 +13,7 @@ import numpy as np
 from h5py import h5i
 
 from h5z.dimensions import is_bare
-from h5z.dtypes import Leaf, access, class_of, is_string, leaves, parts, variable
+from h5z.dtypes import access, class_of, is_string, parts, variable
 from h5z.errors import UnsupportedError
 from h5z.grid import ChunkGrid, region_shape
 from h5z.hdf5 import nulls
@@ -21,6 +21,7 @@ from h5z.hdf5.chunkindex import chunk_states
 from h5z.hdf5.direct import Fetch
 from h5z.hdf5.filters import BUILTIN, filter_available
 from h5z.hdf5.references import reference_text
+from h5z.leaves import Leaf, leaves
 from h5z.nodes import ArrayNode
 from h5z.pacing import pieces
 from h5z.payload import Run, joined

@@ -1,6 +1,6 @@
 """One description of a hierarchy, for HDF5 files and Zarr stores alike: pure data, no I/O.
 
-A datatype is described as JSON (`Datatype`, see `h5z.dtypes`): a numpy type string such as ``"<f4"`` where that says it
+A datatype is described as JSON (`Datatype`, see `h5z.hdf5.datatypes`): a numpy type string such as ``"<f4"`` where that says it
 all, a mapping with a ``class`` otherwise. Attribute and fill values are JSON by `h5z.attributes`.
 """
 

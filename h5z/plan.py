@@ -58,7 +58,7 @@ class Part(Record):
     shapes : dict
         Of arrays that hold less of it than netCDF-4 shows: what is stored, by path.
     shifts : dict
-        Of times counted from another date, or in other units, than in the first file: `h5z.epochs.Shift`, by path.
+        Of times counted from another date, or in other units, than in the first file: `h5z.joining.epochs.Shift`, by path.
     """
 
     file: str
@@ -99,13 +99,13 @@ class Plan(Record):
     dim, parts : str, tuple of Part
         Of a target that is joined of several files: the dimension along which, and those that this run adds, in order.
     schema : dict
-        What those files have in common (`h5z.join`).
+        What those files have in common (`h5z.joining.trees`).
     adds_dim : bool
-        Whether those files lack the dimension: each is one step along it (`h5z.promotion`).
+        Whether those files lack the dimension: each is one step along it (`h5z.joining.promotion`).
     before : tuple
         What the target that grows records of the files that it holds (`Part.identity`).
     base : dict
-        Of an array that grows, by path: checksum and digest of the units that stay as they are (`h5z.growth`).
+        Of an array that grows, by path: checksum and digest of the units that stay as they are (`h5z.joining.growth`).
     """
 
     source: str

@@ -20,9 +20,10 @@ from h5z.chunking import (
 )
 from h5z.codecs import PORTABLE
 from h5z.dimensions import NON_COORDINATE, Dimensions, dimensions, is_netcdf, parent
-from h5z.dtypes import Leaf, class_of, is_string, leaves, plain
+from h5z.dtypes import class_of, is_string, plain
 from h5z.errors import PlanError, UnsupportedError, one_line
 from h5z.grid import ChunkGrid
+from h5z.leaves import Leaf, leaves
 from h5z.names import escape, unique
 from h5z.nodes import ArrayNode, GroupNode, Json, Problem, Tree, TypeNode
 from h5z.plan import Plan

@@ -12,7 +12,7 @@ from typing import cast
 
 from h5z.commit import end_swap, swapping
 from h5z.errors import H5zError, PlanError, TargetError, TargetExistsError, one_line
-from h5z.growth import recorded, strays
+from h5z.joining.growth import recorded, strays
 from h5z.nodes import Json
 from h5z.plan import Plan
 from h5z.stores.disk import boot

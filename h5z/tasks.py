@@ -13,11 +13,11 @@ import numpy as np
 
 from h5z.arrayplan import ArrayPlan
 from h5z.digest import Digest
-from h5z.epochs import Shift
 from h5z.grid import Region, region_shape
 from h5z.isolation.heartbeat import beat
-from h5z.joined import JoinedArray, narrowed, places
-from h5z.joined import Piece as JoinedPiece
+from h5z.joining.arrays import JoinedArray, narrowed, places
+from h5z.joining.arrays import Piece as JoinedPiece
+from h5z.joining.epochs import Shift
 from h5z.nodes import Json
 from h5z.payload import summed
 from h5z.plan import Part, Plan, Task

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import h5z
-from h5z.dtypes import describe
+from h5z.hdf5.datatypes import describe
 from h5z.hdf5.references import mapping_text, space_text
 from h5z.hdf5.typeids import build
 from h5z.restore.selections import selection

@@ -105,7 +105,7 @@ _SHORT["variable_length_bytes"] = _SHORT["bytes"]
 
 
 def _dtype(data_type: Json, order: str = "little") -> Datatype:
-    """A format 3 data type as `h5z.dtypes` describes those of HDF5."""
+    """A format 3 data type as `h5z.hdf5.datatypes` describes those of HDF5."""
     prefix = ">" if order == "big" else "<"
     name, config = (data_type, {}) if isinstance(data_type, str) else (data_type["name"], data_type.get("configuration") or {})
     if name in _SHORT:

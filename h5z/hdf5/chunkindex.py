@@ -11,7 +11,7 @@ import numpy as np
 from h5py import h5s
 
 from h5z.grid import ChunkGrid
-from h5z.libhdf5 import EXTENSIBLE_ARRAY, chunk_index
+from h5z.hdf5.libhdf5 import EXTENSIBLE_ARRAY, chunk_index
 from h5z.limits import MOST_CHUNKS, at_most
 
 

@@ -13,9 +13,9 @@ from typing import Any, cast
 import numpy as np
 from h5py import h5s
 
-from h5z import libhdf5
 from h5z.dtypes import class_of, is_string
 from h5z.grid import Region, region_shape
+from h5z.hdf5 import libhdf5
 from h5z.hdf5.typeids import SEQUENCE, InMemory, has_text, layout
 from h5z.nodes import Datatype, Json
 
@@ -23,7 +23,7 @@ Steps = tuple[str, ...]
 
 
 def in_dataset(did: Any, dtype: Datatype, region: Region) -> dict[Steps, Any]:
-    """Which strings of a region of an open dataset are null, per leaf (`h5z.dtypes.Leaf`), in its elements' order."""
+    """Which strings of a region of an open dataset are null, per leaf (`h5z.leaves.Leaf`), in its elements' order."""
     space = did.get_space()
     if region:
         space.select_hyperslab(tuple(s.start for s in region), region_shape(region))

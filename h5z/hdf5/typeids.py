@@ -1,6 +1,6 @@
 """Datatypes as JSON -> HDF5's own: in a file (`build`), and in memory, where values may be pointers (`InMemory`).
 
-`build` is the inverse of `h5z.dtypes.describe`. What libhdf5 takes and gives in memory: HDF5 Reference Manual, ``hvl_t``,
+`build` is the inverse of `h5z.hdf5.datatypes.describe`. What libhdf5 takes and gives in memory: HDF5 Reference Manual, ``hvl_t``,
 ``hobj_ref_t``, ``hdset_reg_ref_t``; a string of variable length is a ``char *``.
 """
 
@@ -14,7 +14,7 @@ from h5py import h5t
 
 from h5z.dtypes import access, class_of, is_string, parts, plain, variable
 from h5z.errors import UnsupportedError
-from h5z.libhdf5 import complex_of, set_bits
+from h5z.hdf5.libhdf5 import complex_of, set_bits
 from h5z.nodes import Datatype
 
 _ORDERS = {"little": h5t.ORDER_LE, "big": h5t.ORDER_BE, "vax": h5t.ORDER_VAX}

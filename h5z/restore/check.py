@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from h5py import h5r
 
-from h5z.differences import first_difference
-from h5z.dtypes import Leaf, class_of, relabelled, variable
+from h5z.dtypes import class_of, relabelled, variable
 from h5z.errors import SourceError, one_line
 from h5z.grid import ChunkGrid, Region
 from h5z.hdf5.files import files, forget
 from h5z.hdf5.references import address, reference_text
+from h5z.leaves import Leaf
 from h5z.nodes import ArrayNode, GroupNode, Node, Tree
 from h5z.report import Difference
 from h5z.restore.columns import Columns, Slab, count_of
@@ -25,6 +25,7 @@ from h5z.restore.routes import Move
 from h5z.runs import decode_runs, encode_runs
 from h5z.scan import scan
 from h5z.source import Dataset, split
+from h5z.verify.differences import first_difference
 
 _NOT_COMPARED = frozenset({"storage_nbytes", "payload", "counts", "utf8", "content", "files", "path"})
 _SAMPLES = 4

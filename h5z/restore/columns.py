@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from h5z.dtypes import Leaf, leaves
 from h5z.grid import Region, region_shape
+from h5z.leaves import Leaf, leaves
 from h5z.nodes import ArrayNode, Shape
 from h5z.restore.headers import Parts
 from h5z.restore.image import Steps

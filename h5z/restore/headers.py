@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import cast
 
-from h5z.dtypes import BOOL, STRING, leaves
+from h5z.dtypes import BOOL, STRING
 from h5z.errors import SourceError
+from h5z.leaves import leaves
 from h5z.nodes import ArrayNode, Attribute, Datatype, GroupNode, Json, Link, Node, Problem, Tree, TypeNode
 from h5z.restore.stored import StoredArray, StoredNode
 from h5z.target import Target
 
-Parts = dict[tuple[str, ...], StoredArray]  # by the steps of a leaf (`h5z.dtypes.Leaf`)
+Parts = dict[tuple[str, ...], StoredArray]  # by the steps of a leaf (`h5z.leaves.Leaf`)
 _ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
 _ARRAY_FIELDS = ("layout", "fill", "fill_time", "alloc_time", "committed", "allocated", "nulls", "edges", "order", "comment")
 

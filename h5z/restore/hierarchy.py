@@ -12,8 +12,8 @@ from typing import Any, cast
 import h5py
 from h5py import h5a, h5d, h5f, h5g, h5o, h5p, h5s, h5t
 
-from h5z import libhdf5
 from h5z.errors import H5zError, TargetError, one_line
+from h5z.hdf5 import libhdf5
 from h5z.hdf5.typeids import InMemory, build, raw_name
 from h5z.nodes import Attribute, GroupNode, Link, Node, Problem, Tree, TypeNode
 from h5z.restore.headers import in_order

@@ -48,7 +48,7 @@ def image_of_arrays(
     Parameters
     ----------
     columns : mapping
-        Per leaf (`h5z.dtypes.Leaf`), its values of those elements.
+        Per leaf (`h5z.leaves.Leaf`), its values of those elements.
     nulls : mapping, optional
         Per leaf of strings, which of them are null pointers.
     """

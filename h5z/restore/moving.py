@@ -16,10 +16,10 @@ import h5py
 import numpy as np
 from h5py import h5d, h5p, h5s
 
-from h5z import libhdf5
 from h5z.dtypes import plain
 from h5z.errors import one_line
 from h5z.grid import ChunkGrid, Region, intersect, region_shape, within
+from h5z.hdf5 import libhdf5
 from h5z.hdf5.filters import BUILTIN, load_plugins
 from h5z.hdf5.typeids import InMemory, raw_name
 from h5z.nodes import Problem

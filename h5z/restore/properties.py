@@ -9,7 +9,7 @@ from typing import Any
 
 from h5py import h5d, h5f, h5p, h5s
 
-from h5z import libhdf5
+from h5z.hdf5 import libhdf5
 from h5z.hdf5.typeids import build, raw_name
 from h5z.nodes import ArrayNode, Json, Shape
 from h5z.restore.image import Refer, image_of_json

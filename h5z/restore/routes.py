@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from h5z.codecs import Chain, from_filters
-from h5z.dtypes import access, class_of, leaves, raw_layout, variable
+from h5z.dtypes import access, class_of, raw_layout, variable
 from h5z.errors import PlanError
 from h5z.grid import ChunkGrid, grow
 from h5z.hdf5.filters import filter_available
 from h5z.hdf5.typeids import layout
+from h5z.leaves import leaves
 from h5z.nodes import ArrayNode, Shape
 from h5z.restore.encoding import LOSSLESS, encodable
 from h5z.restore.headers import Parts

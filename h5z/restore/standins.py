@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 
 from h5py import h5t, h5z
 
-from h5z.libhdf5 import register_filter
+from h5z.hdf5.libhdf5 import register_filter
 
 
 class _FilterClass(ctypes.Structure):

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from h5z.arrayplan import ArrayPlan
-from h5z.checking import check
-from h5z.differences import structure
 from h5z.documents import Documents, Outcome, consolidated, dump, plan_documents
 from h5z.errors import PlanError
 from h5z.plan import Plan
@@ -16,6 +14,8 @@ from h5z.report import Difference
 from h5z.target import Target
 from h5z.tasks import moved, source_array
 from h5z.units import Stored, TargetArray
+from h5z.verify.checking import check
+from h5z.verify.differences import structure
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from h5z.digest import Digest
 from h5z.documents import plan_documents, without_outcome
 from h5z.errors import one_line
 from h5z.grid import Region
-from h5z.joined import Readable
+from h5z.joining.arrays import Readable
 from h5z.nodes import Json
 from h5z.plan import Plan
 from h5z.report import Difference

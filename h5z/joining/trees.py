@@ -11,9 +11,9 @@ from typing import Any, cast
 from h5z.attributes import DIMENSION_ATTRIBUTES, SCALE_ATTRIBUTES
 from h5z.chunking import Join
 from h5z.dimensions import Dimensions, dimensions
-from h5z.dtypes import leaves
-from h5z.epochs import between
 from h5z.errors import PlanError, UnsupportedError
+from h5z.joining.epochs import between
+from h5z.leaves import leaves
 from h5z.nodes import ArrayNode, GroupNode, Json, Shape, Tree
 from h5z.payload import summed
 from h5z.plan import Part

@@ -13,7 +13,7 @@ from h5z.digest import Digest, constant_digest, digest, total
 from h5z.grid import ChunkGrid, Region, grow, intersect, region_shape
 from h5z.isolation import guarding
 from h5z.isolation.heartbeat import beat
-from h5z.joined import Readable, narrowed
+from h5z.joining.arrays import Readable, narrowed
 from h5z.nodes import Shape
 from h5z.plan import Plan
 from h5z.report import Difference
@@ -53,8 +53,8 @@ def check(
     digests : dict
         Of every array that is the same on both sides, by path; at level "full".
     """
-    from h5z.differences import structure
     from h5z.units import Stored, TargetArray
+    from h5z.verify.differences import structure
 
     def work(jobs: Iterable[Job]) -> list[Any]:
         return run(guarding(jobs, guard), scheduler, made.workers, advance)
@@ -151,7 +151,7 @@ def region_nbytes(array: ArrayPlan, region: Region) -> int:
 
 
 def _differences(pieces: tuple[tuple[Readable, TargetArray, Region], ...]) -> list[dict[str, Any]]:
-    from h5z.differences import compare
+    from h5z.verify.differences import compare
 
     found = []
     for piece in pieces:
@@ -191,8 +191,8 @@ def _source_digest(source: Readable, region: Region, *, alone: bool) -> Digest:
 
 
 def _target_digests(pieces: tuple[tuple[None, TargetArray, Region], ...]) -> tuple[str, list[Any]]:
-    from h5z.differences import unreadable
     from h5z.units import Stored
+    from h5z.verify.differences import unreadable
 
     results: list[Any] = []
     last: tuple[TargetArray | None, Any] = None, None
@@ -212,7 +212,7 @@ def _target_digests(pieces: tuple[tuple[None, TargetArray, Region], ...]) -> tup
 
 def _first(source: Readable, written: TargetArray, expected: Digest, found: Digest) -> Difference:
     """The first difference of an array whose digests differ."""
-    from h5z.differences import compare
+    from h5z.verify.differences import compare
 
     for region in written.plan.cells(written.plan.block):
         difference = compare(source, written, region)

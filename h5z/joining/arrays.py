@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from h5z.epochs import Shift, shifted
 from h5z.grid import Region, intersect, region_shape, within
+from h5z.joining.epochs import Shift, shifted
 from h5z.source import SourceArray
 
 

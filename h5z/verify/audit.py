@@ -14,13 +14,13 @@ from typing import Any
 import zarr
 from zarr.storage import StorePath
 
-from h5z.differences import unreadable
 from h5z.errors import TargetError
 from h5z.grid import ChunkGrid
 from h5z.report import Difference, Report
 from h5z.scheduling import Job, run, watching
 from h5z.target import Target, reaching
 from h5z.units import Stored, UnitReader
+from h5z.verify.differences import unreadable
 
 _JOB_NBYTES = 16 << 20
 _SAMPLES = 4

@@ -9,7 +9,6 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from h5z.checking import LEVELS, check
 from h5z.credentials import separate, shown
 from h5z.errors import PlanError, TargetError, TargetHeldError
 from h5z.hdf5.files import forget, open_file
@@ -20,6 +19,7 @@ from h5z.policy import Policy
 from h5z.report import Report
 from h5z.scheduling import telling, watching
 from h5z.tasks import account
+from h5z.verify.checking import LEVELS, check
 
 if TYPE_CHECKING:
     from h5z.target import Target
@@ -80,7 +80,7 @@ def verify(
         return Report.from_dict(answer)
     start = time.perf_counter()
     if source is None or target is None:
-        from h5z.audit import audit
+        from h5z.verify.audit import audit
 
         alone = Target.of(source if target is None else target, storage_options)
         if repair:
@@ -97,7 +97,7 @@ def verify(
             differences, checked, _ = check(made, place, level, scheduler, advance, source_options, finished=True, guard=guard)
             if repair and differences:
                 from h5z.commit import holding
-                from h5z.repair import repair_target
+                from h5z.verify.repair import repair_target
 
                 with holding(place) as held:
                     differences, notes = repair_target(made, held, differences, scheduler, source_options)

@@ -1,0 +1,1 @@
+"""Several files as one, along a dimension: their hierarchies, their arrays, their times, and a target that grows by them."""
