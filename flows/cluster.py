@@ -6,7 +6,8 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -202,6 +203,16 @@ def result_of(future: Any) -> Any:
         good.
     """
     return future.result(timeout=_AGAIN_SECONDS)
+
+
+def results_of(client: Any, futures: list[Any]) -> list[Any]:
+    """What tasks returned that have ended, in one call; none where one was lost and does not come again in a minute."""
+    with suppress(TimeoutError):
+        found: list[Any] = client.sync(
+            partial(client.gather, futures, errors="skip", asynchronous=True), callback_timeout=_AGAIN_SECONDS
+        )
+        return found
+    return []
 
 
 def concurrency(client: Any) -> int:

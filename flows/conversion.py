@@ -128,7 +128,7 @@ def convert_file(
 
 def being_written(path: str) -> str:
     """Say how a local file shows that a writer has it open; empty where it does not."""
-    if "://" in path:
+    if "://" in path or not os.path.isfile(path):  # a pipe without a writer would keep its reader waiting
         return ""
     try:
         with open(path, "rb") as file:

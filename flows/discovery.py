@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from h5z.credentials import shown
-from h5z.errors import PlanError, SourceError, TargetError, one_line
+from h5z.errors import H5zError, PlanError, SourceError, TargetError, one_line
 from h5z.hdf5.listing import identity_of, modified
 
 SUFFIXES = frozenset(
@@ -211,6 +211,10 @@ def _remote(url: str, options: dict[str, Any]) -> Iterator[tuple[SourceFile, boo
             start, found = posixpath.dirname(path), {path: system.info(path)}
         else:
             start, found = path, system.find(path, detail=True)
+            if not found and not system.exists(path):
+                raise SourceError(f"{url}: expected a file, a folder or a glob, found nothing there")
+    except H5zError:
+        raise
     except (OSError, ValueError, ImportError) as error:
         raise SourceError(f"{url}: cannot be listed ({one_line(error)})") from None
     for name, info in sorted(found.items()):

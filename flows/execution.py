@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from flows.batches import Batch, Job
-from flows.cluster import result_of
+from flows.cluster import result_of, results_of
 from flows.conversion import Options, convert_file, is_transient, quarantine
 from flows.progress import Ledger
 from flows.report import FileRecord
@@ -116,7 +116,7 @@ def _gather(jobs: list[Job], migration: Migration, *, isolated: bool) -> tuple[F
     try:
         for done in as_completed(futures, loop=client.loop, timeout=timeout).batches():
             there = [future for future in done if future.status == "finished"]  # what is lost meanwhile is asked for alone
-            records = {record.source: record for record in client.gather(there, errors="skip")}
+            records = {record.source: record for record in results_of(client, there)}
             for future in done:
                 _, job = left.pop(future.key)
                 try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import subprocess
 import sys
@@ -92,6 +93,7 @@ def start() -> EmbeddedServer | None:
     if "prefect" not in sys.modules and not _is_configured():
         server = _embedded()
         os.environ.update({name: value for name, value in _QUIET.items() if name not in os.environ})
+        logging.getLogger("prefect.EventsWorker").setLevel(logging.ERROR)  # what it has not sent ends with the server
         os.environ[_HOME] = str(server.home)  # Prefect would make ~/.prefect when it is imported
         return server
     from prefect.settings import get_current_settings

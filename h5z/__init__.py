@@ -16,6 +16,7 @@ from h5z.state import State, state
 from h5z.verify import verify
 
 if TYPE_CHECKING:
+    __version__: str
     from h5z.combining import combine
     from h5z.commit import finalize
     from h5z.objects.load import load
@@ -64,4 +65,8 @@ def __getattr__(name: str) -> Any:
         from h5z.shards.store import H5ShardStore
 
         return H5ShardStore
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("h5z")
     raise AttributeError(f"module 'h5z' has no attribute {name!r}")

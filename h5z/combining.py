@@ -17,7 +17,7 @@ from h5z.commit import finalize, swapping
 from h5z.convert import carry_out
 from h5z.credentials import shown
 from h5z.digest import Digest, digest
-from h5z.errors import PlanError, TargetExistsError, UnfinishedTargetError
+from h5z.errors import PlanError, SourceError, TargetExistsError, UnfinishedTargetError, one_line
 from h5z.hdf5.listing import identify
 from h5z.joining.arrays import Readable
 from h5z.joining.epochs import Shift, shifted
@@ -120,7 +120,7 @@ def combine(
         raise PlanError(f"{place.name}: expected a target that worker processes reach, found one in this process's memory")
     limits: dict[str, Any] | None = {"timeout": timeout, "memory_limit": memory_limit} if isolated else None
     how = {"verify": verify, "patient": patient, "progress": progress, "scheduler": scheduler}
-    found = {name: (located(shown(name)), *identify(name, source_options)) for name in names}
+    found = {name: (located(shown(name)), *_identity(name, source_options)) for name in names}
     call = _Call(
         place, dim, new_dim, Policy.of(policy, fields), times, order, overwrite, found, workers, source_options, limits, how
     )
@@ -130,6 +130,15 @@ def combine(
     if 0 < len(waiting) < len(names):
         call.step(waiting)
     return call.step(names)
+
+
+def _identity(name: str, options: dict[str, Any] | None) -> tuple[int, int]:
+    try:
+        return identify(name, options)
+    except FileNotFoundError:
+        raise SourceError(f"{shown(name)}: no such file") from None
+    except (OSError, ValueError, ImportError) as error:
+        raise SourceError(f"{shown(name)}: cannot be read ({one_line(error)})") from None
 
 
 @dataclass(frozen=True)

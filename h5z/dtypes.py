@@ -64,6 +64,12 @@ def variable(dtype: Datatype) -> bool:
     )
 
 
+def refers(dtype: Datatype) -> bool:
+    """Whether all text in a value is that of references."""
+    found = list(parts(dtype))
+    return any(class_of(part) == "reference" for part in found) and not any(map(is_string, found))
+
+
 def _native(dtype: dict[str, Any]) -> np.dtype[Any] | None:
     """The smallest numpy number that holds a non-standard integer or IEEE-like float exactly, or None."""
     if dtype["class"] == "integer":

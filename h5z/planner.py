@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 from h5z import limits
@@ -20,7 +20,7 @@ from h5z.chunking import (
 )
 from h5z.codecs import PORTABLE
 from h5z.dimensions import NON_COORDINATE, Dimensions, dimensions, is_netcdf, parent
-from h5z.dtypes import class_of, is_string, plain
+from h5z.dtypes import class_of, is_string, plain, refers
 from h5z.errors import PlanError, UnsupportedError, one_line
 from h5z.grid import ChunkGrid
 from h5z.leaves import Leaf, leaves
@@ -28,7 +28,7 @@ from h5z.names import escape, unique
 from h5z.nodes import ArrayNode, GroupNode, Json, Problem, Tree, TypeNode
 from h5z.plan import Plan
 from h5z.policy import Policy
-from h5z.records import array_record, attribute_record, clean, json_name, link_record
+from h5z.records import array_record, attribute_record, clean, json_name, link_record, shown
 
 _KEY_NBYTES = 120  # of a chunk's key below its array, and what a run puts before a path
 
@@ -135,6 +135,7 @@ class _Planner:
         self.records: dict[str, dict[str, Json]] = {}
         self.bare = {node.path for nodes in self.dims.bare.values() for node in nodes}
         self.left_out = 0
+        self.escaped = False
         self.spare = 0
 
     def run(self) -> None:
@@ -147,13 +148,15 @@ class _Planner:
                 if path == "/" or self._wanted(path):
                     self._group(node)
             elif isinstance(node, TypeNode):
-                self._record(parent(path)).setdefault("types", {})[json_name(_name(path))] = self._typed(node)
+                self._record(parent(path)).setdefault("types", {})[self._text(_name(path))] = self._typed(node)
             elif path in self.bare:
                 bare = {key: value for key, value in node.to_dict().items() if key != "path"}
-                self._record(parent(path)).setdefault("dimensions", {})[_name(path)] = clean(bare)
+                self._record(parent(path)).setdefault("dimensions", {})[self._text(_name(path))] = clean(bare, self._text)
             else:
                 self._array(node)
         self._name_readers()
+        if self.escaped:
+            self._record("/")["escaped"] = True
         joined = self.choices.joined
         if joined:
             named = ", ".join(joined[:3]) + (f" and {len(joined) - 3} more" if len(joined) > 3 else "")
@@ -192,7 +195,7 @@ class _Planner:
         found = unique(escape(shown), taken)
         taken.add(found)
         self.paths[path] = f"{self.paths[above]}/{found}"
-        return self.paths[path], ({} if found == name else {"name": json_name(name)})
+        return self.paths[path], ({} if found == name else {"name": name})
 
     def _record(self, path: str) -> dict[str, Json]:
         """What goes under a group's ``h5z``."""
@@ -203,10 +206,10 @@ class _Planner:
 
     def _group(self, node: GroupNode) -> None:
         place, record = ("", {}) if node.path == "/" else self._place(node.path)
-        seen, exact = project(node.attributes, netcdf=self.netcdf, zarr_format=self.policy.zarr_format)
+        seen, exact = self._projected(node)
         record |= attribute_record(node, exact)
         if node.links:
-            record["links"] = {json_name(link.name): link_record(link) for link in node.links}
+            record["links"] = {link.name: link_record(link) for link in node.links}
             self.problems += [
                 Problem(f"{node.path.rstrip('/')}/{link.name}", f"a user-defined link of class {link.target}")
                 for link in node.links
@@ -216,26 +219,41 @@ class _Planner:
             record["user_block"] = self.tree.user_block
         if node.path == "/" and self.tree.creation:
             record["creation"] = self.tree.creation
-        if node.path == "/" and any(json_name(name) != name for name in self._names()):
-            record["escaped"] = True
         if node.order:
             record["order"] = node.order
         if "links" in node.order:
-            record["children"] = [json_name(name) for name in node.children]
-        self.groups[place] = clean({**seen, **({"h5z": record} if record else {})})
+            record["children"] = list(node.children)
+        self.groups[place] = self._attributes(seen, record)
 
-    def _names(self) -> Iterator[str]:
-        """Every name in the file that JSON may not hold as it is."""
-        for node in self.tree.nodes.values():
-            yield node.path
-            yield from (item.name for item in node.attributes)
-            if isinstance(node, GroupNode):
-                yield from (text for link in node.links for text in (link.name, link.target, link.file or ""))
-            elif isinstance(node.dtype, dict):
-                yield json.dumps(node.dtype, ensure_ascii=False)
+    def _projected(self, node: GroupNode | ArrayNode, array: ArrayNode | None = None) -> tuple[dict[str, Json], dict[str, Json]]:
+        """A node's attributes as readers see them, and what is recorded of them; references are names."""
+        found = tuple(
+            replace(item, value=clean(item.value, self._text)) if refers(item.dtype) else item for item in node.attributes
+        )
+        return project(found, netcdf=self.netcdf, zarr_format=self.policy.zarr_format, array=array)
+
+    def _text(self, name: str) -> str:
+        """A name as JSON can hold it; the root says whether any is not as it was."""
+        found = json_name(name)
+        self.escaped |= found != name
+        return found
+
+    def _attributes(self, seen: dict[str, Json], record: dict[str, Json]) -> dict[str, Json]:
+        """A node's attributes as JSON: values as readers shall see them, names and what h5z records so that they come back."""
+        out = {self._text(name): clean(value, shown) for name, value in seen.items()}
+        if not record:
+            return out
+        exact = record.get("attributes", {})
+        own = clean({name: value for name, value in record.items() if name != "attributes"}, self._text)
+        if exact:
+            own["attributes"] = {}
+        for name, entry in exact.items():
+            bare = clean({key: value for key, value in entry.items() if key != "value"}, self._text)
+            own["attributes"][self._text(name)] = bare | ({"value": clean(entry["value"], shown)} if "value" in entry else {})
+        return {**out, "h5z": own}
 
     def _typed(self, node: TypeNode) -> dict[str, Json]:
-        return cast(dict[str, Json], clean({key: value for key, value in node.to_dict().items() if key != "path"}))
+        return cast(dict[str, Json], clean({key: value for key, value in node.to_dict().items() if key != "path"}, self._text))
 
     def _array(self, node: ArrayNode) -> None:
         try:
@@ -265,7 +283,7 @@ class _Planner:
 
     def _single(self, node: ArrayNode, leaf: Leaf) -> None:
         place, record = self._place(node.path)
-        seen, exact = project(node.attributes, netcdf=self.netcdf, zarr_format=self.policy.zarr_format, array=node)
+        seen, exact = self._projected(node, array=node)
         record |= array_record(node) | attribute_record(node, exact)
         added = self._added(node)
         if added and not added.keys() & seen.keys():
@@ -274,7 +292,7 @@ class _Planner:
         shown = self.dims.shapes.get(node.path, node.shape or ())
         if node.shape is not None and shown != node.shape:
             record["shape"] = list(node.shape)
-        attributes = clean({**seen, **({"h5z": record} if record else {})})
+        attributes = self._attributes(seen, record)
         names = self.dims.names.get(node.path, ()) + self._phony(len(leaf.extra))
         shape = (0,) if node.shape is None else shown + leaf.extra
         names = self._phony(1) if node.shape is None else names
@@ -296,10 +314,10 @@ class _Planner:
 
     def _several(self, node: ArrayNode, found: list[Leaf]) -> None:
         place, record = self._place(node.path)
-        seen, exact = project(node.attributes, netcdf=self.netcdf, zarr_format=self.policy.zarr_format)
+        seen, exact = self._projected(node)
         shape = None if node.shape is None else list(node.shape)
         record |= {"dataset": {**array_record(node), "shape": shape}} | attribute_record(node, exact)
-        self.groups[place] = clean({**seen, "h5z": record})
+        self.groups[place] = self._attributes(seen, record)
         names = self.dims.names.get(node.path, ())
         taken: dict[str, set[str]] = {}
         inner: dict[tuple[str, ...], str] = {(): place}
@@ -312,10 +330,10 @@ class _Planner:
                     taken[above].add(name)
                     inner[steps] = f"{above}/{name}"
                     if depth < len(leaf.steps):
-                        self.groups[inner[steps]] = clean({"h5z": {"part": list(steps)}})
+                        self.groups[inner[steps]] = self._attributes({}, {"part": list(steps)})
             own = (sum(node.counts.get("/".join(leaf.steps), ())),) if leaf.ragged else node.shape or ()
             axes = self._phony(1) if leaf.ragged else names[: len(own)]
-            attributes = cast(dict[str, Json], clean({"h5z": {"part": list(leaf.steps)}}))
+            attributes = self._attributes({}, {"part": list(leaf.steps)})
             full = (0,) if node.shape is None else own + leaf.extra
             axes = self._phony(1) if node.shape is None else axes + self._phony(len(leaf.extra))
             self.arrays.append(self.choices.planned(node, leaf, inner[leaf.steps], full, axes, attributes))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -155,8 +156,11 @@ def _check_place(target: Target, plan: Plan) -> None:
     for source, *_ in plan.identities:
         if "://" not in source and (Path(source).absolute() in (folder, *folder.parents)):
             raise PlanError(f"{target.name}: the target lies inside its source {source}")
-    if folder.exists() and not folder.is_dir():
-        raise TargetExistsError(f"{target.name}: expected nothing, or a folder; found a file")
+    if os.path.lexists(folder) and not os.path.isdir(folder):
+        found = "a link that leads nowhere" if os.path.islink(folder) and not os.path.exists(folder) else "a file"
+        raise TargetExistsError(f"{target.name}: expected nothing, or a folder; found {found}")
+    if any(os.path.isfile(parent) for parent in folder.parents):
+        raise TargetError(f"{target.name}: expected a place in a folder, found one in a file")
 
 
 def _refuse(target: Target, root: dict[str, Json] | None, overwrite: bool) -> None:

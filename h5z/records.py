@@ -2,30 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 
 from h5z.dtypes import BOOL, STRING
 from h5z.nodes import ArrayNode, Datatype, GroupNode, Json, Link
 
+_WRITTEN = re.compile(r"\\x(5c|[89a-f][0-9a-f])")
+_MISTAKABLE = re.compile(r"\\(?=x(?:5c|[89a-f][0-9a-f]))")
+
 
 def json_name(name: str) -> str:
-    r"""A name as JSON can hold it: bytes that are not UTF-8 as ``\xNN``."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    r"""A name as JSON can hold it: bytes that are not UTF-8 as ``\xNN``, and what looks like one of them as ``\x5cxNN``.
+
+    >>> print(json_name("gr\udcfc"), json_name("gr\\xfc"), json_name("gr\\x20"))
+    gr\xfc gr\x5cxfc gr\x20
+    """
+    return shown(name if "\\x" not in name else _MISTAKABLE.sub(r"\\x5c", name))
 
 
-def clean(value: Json) -> Json:
-    """The same JSON with every text in it as UTF-8 can hold it."""
+def hdf5_name(text: str) -> str:
+    r"""The name that `json_name` wrote.
+
+    >>> [hdf5_name(json_name(name)) == name for name in ("gr\udcfc", "gr\\xfc", "gr\\x5cxfc", "gr\\\udcfc")]
+    [True, True, True, True]
+    """
+    if "\\x" not in text:
+        return text
+    raw = _WRITTEN.sub(lambda found: "\\" if found[1] == "5c" else chr(0xDC00 + int(found[1], 16)), text)
+    return raw.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
+
+
+def shown(text: str) -> str:
+    r"""Text as UTF-8 can hold it: bytes that are not UTF-8 as ``\xNN``."""
+    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def clean(value: Json, text: Callable[[str], str] = json_name) -> Json:
+    """The same JSON with every text in it as UTF-8 can hold it; names so that they can be told apart."""
     if isinstance(value, str):
-        return value if value.isascii() else json_name(value)
+        return text(value)
     if isinstance(value, Mapping):
-        return {clean(key): clean(item) for key, item in value.items()}
-    return [clean(item) for item in value] if isinstance(value, list | tuple) else value
+        return {text(key): clean(item, text) for key, item in value.items()}
+    return [clean(item, text) for item in value] if isinstance(value, list | tuple) else value
 
 
 def link_record(link: Link) -> dict[str, Json]:
     """A link: where it leads, by kind."""
-    target = json_name(link.target)
-    return {"external": [json_name(link.file), target]} if link.file is not None else {link.kind: target}
+    return {"external": [link.file, link.target]} if link.file is not None else {link.kind: link.target}
 
 
 def attribute_record(node: GroupNode | ArrayNode, exact: dict[str, Json]) -> dict[str, Json]:

@@ -25,6 +25,7 @@ from h5z.hdf5.terminated import cut
 from h5z.isolation.heartbeat import beat
 from h5z.leaves import Leaf
 from h5z.nodes import Datatype
+from h5z.records import json_name
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -268,7 +269,7 @@ class SourceArray:
         flat = np.asarray(values, dtype=object).ravel()
         out = np.empty(flat.shape, dtype=object)
         if cast(dict[str, Any], self.leaf.described)["class"] == "reference":
-            out[:] = list(map(self.dataset.text_of, flat))
+            out[:] = [json_name(self.dataset.text_of(item)) for item in flat]
         elif self.leaf.dtype == "bytes":
             out[:] = [item.encode("utf-8", "surrogateescape") if isinstance(item, str) else bytes(item or b"") for item in flat]
         else:

@@ -72,7 +72,10 @@ class Target:
             if is_store(where):
                 return cls(where)
             raise PlanError(f"target: expected a path, a URL or a zarr Store, found {where!r}")
-        return cls(*separate(os.fspath(where).removeprefix("file://"), storage_options))
+        name = os.fspath(where).removeprefix("file://")
+        if not name:
+            raise PlanError(f"target: expected a path, a URL or a zarr Store, found {os.fspath(where)!r}")
+        return cls(*separate(name, storage_options))
 
     @property
     def name(self) -> str:
@@ -375,6 +378,8 @@ def seat(folder: Path) -> Path:
 def successor_beside(folder: Path) -> Path:
     """Where a committed successor lies, on its way to its target's place."""
     real = Path(os.path.realpath(folder))
+    if not real.name:
+        raise TargetError(f"{folder}: expected a folder for the target alone, found the file system's root")
     return real.with_name(f".{real.name}.h5z-new")
 
 

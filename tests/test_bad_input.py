@@ -12,6 +12,8 @@ import h5py
 import numpy as np
 import pytest
 
+import h5z
+
 from .running import Run
 
 DONE, FALLS_SHORT, WRONG_CALL, BAD_SOURCE, BAD_TARGET = 0, 1, 2, 3, 4
@@ -298,3 +300,56 @@ def test_debug_shows_the_traceback(cli: Run, tmp_path: Path) -> None:
     done = cli("convert", tmp_path / "none.h5", tmp_path / "out.zarr", "--debug")
     assert done.returncode == BAD_SOURCE
     assert "Traceback" in done.stderr
+
+
+def test_a_command_without_a_verb_shows_its_help(cli_here: Run) -> None:
+    """On lines of its own, and as a call that is wrong."""
+    for arguments in ((), ("vault",)):
+        done = cli_here(*arguments)
+        assert done.returncode == WRONG_CALL
+        assert "\nCommands:\n" in done.stderr
+
+
+def test_the_version(cli_here: Run) -> None:
+    """Of the command and of the package."""
+    done = cli_here("--version")
+    assert (done.returncode, done.stdout) == (DONE, f"h5z {h5z.__version__}\n")
+
+
+@pytest.mark.parametrize("what", ["nothing", "the root", "a dangling link", "a place in a file", "a long name"])
+def test_a_target_that_cannot_be(cli_here: Run, source: Path, tmp_path: Path, what: str) -> None:
+    """The fault is the target's, which is named, not the source's."""
+    (tmp_path / "link").symlink_to("no/where")
+    (tmp_path / "file").touch()
+    long = tmp_path / ("x" * 300)
+    places = {"nothing": "", "the root": "/", "a dangling link": tmp_path / "link", "a place in a file": tmp_path / "file/x"}
+    target = places.get(what, long)
+    status = WRONG_CALL if what == "nothing" else BAD_TARGET
+    refused(cli_here, tmp_path, status, "convert", source, target, words=(str(target)[:40] or "''",))
+
+
+def test_a_restored_file_takes_no_devices_place(cli_here: Run, source: Path, tmp_path: Path) -> None:
+    """A pipe or a device is not a file that --overwrite may replace; a local file may be given by URL."""
+    assert cli_here("convert", source, tmp_path / "out.zarr").returncode == DONE
+    os.mkfifo(tmp_path / "pipe")
+    expect_one_line(
+        cli_here("restore", tmp_path / "out.zarr", tmp_path / "pipe", "--overwrite"),
+        BAD_TARGET,
+        "found a pipe, a socket or a device",
+    )
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    assert cli_here("restore", tmp_path / "out.zarr", f"file://{tmp_path}/back.h5").returncode == DONE
+    assert h5py.is_hdf5(tmp_path / "back.h5")
+
+
+@pytest.mark.parametrize(("name", "words"), [("none.h5", "no such file"), ("odd://x/y.h5", "Protocol not known")])
+def test_files_to_combine_that_are_not_there(cli_here: Run, tmp_path: Path, name: str, words: str) -> None:
+    """In the words that other verbs have for it."""
+    refused(cli_here, tmp_path, BAD_SOURCE, "combine", name, "--to", tmp_path / "x.zarr", "--dim", "t", words=(name, words))
+
+
+def test_a_plot_that_cannot_be_written(cli_here: Run, source: Path, tmp_path: Path) -> None:
+    """The fault is what it shall be written to."""
+    where = tmp_path / "no" / "x.svg"
+    done = cli_here("advise", source, "-o", tmp_path / "x.yaml", "--plot", where, "--sample", "1KiB")
+    expect_one_line(done, BAD_TARGET, str(where))

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import h5z
+from h5z.records import hdf5_name, json_name
 
 from .oddities import names
 from .running import Convert
@@ -100,6 +101,13 @@ def test_escaped_names_do_not_take_each_others_place(tmp_path: Path) -> None:
     assert h5z.convert(tmp_path / "in.h5", tmp_path / "out.zarr", verify="full").ok
     found = by_source_name(zarr.open_group(tmp_path / "out.zarr", mode="r"))
     assert {name: int(np.asarray(array[...])[0]) for name, array in found.items()} == {n: i for i, n in enumerate(pairs)}
+
+
+@given(st.text(st.sampled_from(["\\", "x", "5", "c", "f", "7", "\udcf7", "\udcc3", "÷"]), max_size=12))
+def test_names_in_json_are_told_apart(text: str) -> None:
+    """Bytes that are not UTF-8 beside what is written like them."""
+    name = text.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
+    assert hdf5_name(json_name(name)) == name
 
 
 def test_members_of_compounds_with_hard_names(tmp_path: Path) -> None:

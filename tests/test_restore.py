@@ -11,6 +11,8 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import zarr
+from h5py import h5a, h5d, h5s, h5t
 
 import h5z
 
@@ -277,6 +279,35 @@ def test_a_literal_escape_is_no_escape(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "back.h5") as file:
         assert list(file) == ["\\xff"]
         assert list(file.attrs) == ["\\xfe"]
+
+
+def test_literal_escapes_beside_what_they_look_like(tmp_path: Path) -> None:
+    """Of objects, attributes, links, members, references; values that look so are left as they are."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for i, name in enumerate((b"d\xf7", b"d\\xf7", b"d\\x5cxf7")):
+            file.create_dataset(name, data=i)
+            file.id.links.create_soft(b"to_" + name, b"/" + name)
+            h5a.create(file.id, name, h5t.NATIVE_INT32, h5s.create(h5s.SCALAR)).write(np.array(i, "i4"))
+        pairs = h5t.create(h5t.COMPOUND, 8)
+        pairs.insert(b"m\xf7", 0, h5t.NATIVE_INT32)
+        pairs.insert(b"m\\xf7", 4, h5t.NATIVE_INT32)
+        h5d.create(file.id, b"pairs", pairs, h5s.create_simple((2,))).write(
+            h5s.ALL, h5s.ALL, np.arange(4, dtype="i4").view([("f0", "i4"), ("f1", "i4")]), pairs
+        )
+        file["to"] = np.array([file[b"d\xf7"].ref, file["d\\xf7"].ref], h5py.ref_dtype)
+        file.attrs["to"], file.attrs["history"] = file["d\\xf7"].ref, "read b'\\xff'"
+    report = h5z.convert(tmp_path / "a.h5", tmp_path / "a.zarr", verify="full")
+    assert report.ok
+    assert zarr.open_group(tmp_path / "a.zarr", mode="r").attrs["history"] == "read b'\\xff'"
+    assert h5z.restore(tmp_path / "a.zarr", tmp_path / "back.h5", verify="full").ok
+    before, after = (h5z.scan(tmp_path / name) for name in ("a.h5", "back.h5"))
+    assert [node.to_dict()["attributes"] for node in after.groups] == [node.to_dict()["attributes"] for node in before.groups]
+    assert [node.links for node in after.groups] == [node.links for node in before.groups]
+    with h5py.File(tmp_path / "back.h5") as file:
+        assert [int(file[name][()]) for name in (b"d\xf7", b"d\\xf7", b"d\\x5cxf7")] == [0, 1, 2]
+        assert [int(file[item][()]) for item in file["to"][...]] == [0, 1]
+        assert int(file[file.attrs["to"]][()]) == 1
+        assert file["pairs"].id.get_type().get_member_name(0) == b"m\xf7"
 
 
 def test_base64_is_only_a_form(tmp_path: Path) -> None:

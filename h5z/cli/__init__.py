@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Annotated
 
 import typer
 
+import h5z
 from h5z.cli import archives, files, looking, shards, vault
 from h5z.credentials import redact
 from h5z.errors import H5zError, PlanError, SourceError, TargetError, one_line
@@ -19,6 +21,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"h5z {h5z.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Show the version.", callback=_version, is_eager=True)] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="With any command: a traceback where something fails.")] = False,
+) -> None:
+    """Take the options that every command has; `main` has seen to ``--debug``."""
+
 
 for verb in (
     looking.tree,
@@ -59,8 +76,13 @@ def main() -> None:
     except OSError as error:
         code = _fail(SourceError(one_line(error)), 3, debug)
     except Exception as error:
-        if hasattr(error, "format_message"):  # what typer raises for a call that it cannot parse
-            code = _fail(PlanError(f"{error.format_message()} (h5z --help)"), 2, debug)
+        if hasattr(error, "format_message"):  # what typer raises for a call that it cannot parse; of one without a verb, its help
+            text = str(error.format_message())
+            if text.startswith("Usage:"):
+                print(text, file=sys.stderr)
+                code = 2
+            else:
+                code = _fail(PlanError(f"{text} (h5z --help)"), 2, debug)
         else:
             code = _fail(error, 1, debug)
     sys.exit(code if isinstance(code, int) else 0)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from h5z.cli.options import Json, MemoryLimit, Timeout, per_path, show, within
-from h5z.errors import TargetExistsError
+from h5z.errors import TargetError, TargetExistsError
 
 
 def tree(
@@ -80,8 +80,11 @@ def advise(
     )
     found.write(where, overwrite=overwrite)
     if plot is not None:
-        with open(plot, "w", encoding="utf-8") as file:
-            file.write(found.svg())
+        try:
+            with open(plot, "w", encoding="utf-8") as file:
+                file.write(found.svg())
+        except OSError as error:
+            raise TargetError(f"{plot}: cannot be written ({error.strerror})") from None
     show(found, as_json)
     if not as_json:
         print(f"\nwritten to {where}: h5z convert {source} TARGET --policy {where}")

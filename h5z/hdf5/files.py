@@ -44,7 +44,7 @@ def open_file(name: str, storage_options: dict[str, Any] | None = None) -> h5py.
     if "://" in name:
         return open_url(name, storage_options)[0]
     if not os.path.exists(name):
-        raise SourceError(f"{name}: no such file")
+        raise SourceError(f"{name or repr(name)}: no such file")
     if os.path.isdir(name):
         raise SourceError(f"{name}: expected an HDF5 file, found a directory")
     if not os.path.isfile(name):
@@ -65,6 +65,8 @@ def _small_caches(file: h5py.File) -> h5py.File:
 
 
 def _why(name: str, error: BaseException) -> str:
+    if isinstance(error, PermissionError):
+        return "cannot be read (permission denied)"
     text = one_line(error)
     inner = text[text.find("(") + 1 : text.rfind(")")] if "(" in text else text
     if "signature not found" not in text:
@@ -91,8 +93,10 @@ def open_url(name: str, storage_options: dict[str, Any] | None) -> tuple[h5py.Fi
         return _small_caches(h5py.File(RangedFile(ranges), "r", **_CHUNK_CACHE)), ranges
     except H5zError:
         raise
-    except FileNotFoundError:
-        raise SourceError(f"{name}: no such object") from None
+    except FileNotFoundError as error:  # fsspec's word for a server that does not answer, too
+        status = getattr(error.__cause__, "status", None)  # what the server says may repeat a URL that is signed
+        why = f" (status {status})" if status else f" ({one_line(error.__cause__)})" if error.__cause__ else ""
+        raise SourceError(f"{name}: no such object{why}") from None
     except (OSError, RuntimeError, ValueError) as error:
         raise SourceError(f"{name}: not a readable HDF5 file ({one_line(error)})") from None
 

@@ -106,9 +106,10 @@ def _check_choice(name: str, found: Any, known: tuple[Any, ...]) -> None:
 
 
 def _local(path: str | os.PathLike[str]) -> Path:
-    if "://" in os.fspath(path):
-        raise PlanError(f"path: expected a local path for the HDF5 file, found {path!r}")
-    return Path(path)
+    name = os.fspath(path).removeprefix("file://")
+    if "://" in name or not name:
+        raise PlanError(f"path: expected a local path for the HDF5 file, found {os.fspath(path)!r}")
+    return Path(name)
 
 
 def _check_apart(store: str, place: Path) -> None:

@@ -19,6 +19,7 @@ from h5z.hdf5.files import files, forget
 from h5z.hdf5.references import address, reference_text
 from h5z.leaves import Leaf
 from h5z.nodes import ArrayNode, GroupNode, Node, Tree
+from h5z.records import hdf5_name
 from h5z.report import Difference
 from h5z.restore.columns import Columns, Slab, count_of
 from h5z.restore.routes import Move
@@ -180,7 +181,7 @@ def _bytes(item: Any) -> bytes:
 def _same_reference(handle: Dataset, text: str, ref: Any) -> bool:
     """Whether a reference points to what a text names, by whatever path."""
     file = files.get(handle.file, handle.storage_options).file
-    found = reference_text(ref, file.id)
+    found, text = reference_text(ref, file.id), hdf5_name(text)
     if found == text or not (found and text):
         return found == text
     there, _, region = found.partition("[")

@@ -27,6 +27,8 @@ def check_place(path: Path, *, overwrite: bool) -> None:
     """
     if path.is_dir():
         raise TargetExistsError(f"{path}: expected nothing, or a file; found a folder")
+    if path.exists() and not path.is_file():
+        raise TargetExistsError(f"{path}: expected nothing, or a file; found a pipe, a socket or a device")
     if not overwrite and (path.exists() or path.is_symlink()):
         raise TargetExistsError(f"{path}: expected nothing, found a file (overwrite replaces it)")
     if not path.parent.is_dir():

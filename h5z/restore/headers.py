@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import cast
 
-from h5z.dtypes import BOOL, STRING
+from h5z.dtypes import BOOL, STRING, refers
 from h5z.errors import SourceError
 from h5z.leaves import leaves
 from h5z.nodes import ArrayNode, Attribute, Datatype, GroupNode, Json, Link, Node, Problem, Tree, TypeNode
+from h5z.records import clean, hdf5_name
 from h5z.restore.stored import StoredArray, StoredNode
 from h5z.target import Target
 
 Parts = dict[tuple[str, ...], StoredArray]  # by the steps of a leaf (`h5z.leaves.Leaf`)
-_ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
 _ARRAY_FIELDS = ("layout", "fill", "fill_time", "alloc_time", "committed", "allocated", "nulls", "edges", "order", "comment")
 
 
@@ -96,8 +95,7 @@ class _Reader:
         if not self.escaped:
             return value
         if isinstance(value, str):
-            raw = _ESCAPED.sub(lambda found: chr(0xDC00 + int(found[1], 16)) if found[1] > "7f" else found[0], value)
-            return raw.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
+            return hdf5_name(value)
         if isinstance(value, dict):
             return {self.text(key): self.text(item) for key, item in value.items()}
         return [self.text(item) for item in value] if isinstance(value, list) else value
@@ -184,7 +182,9 @@ class _Reader:
                 value = entry["value"] if "value" in entry else shown.get(name) if shape is not None else None
                 limits = tuple(entry["maxshape"]) if "maxshape" in entry else None
                 committed = self.text(entry.get("committed"))
-                item = Attribute(self.text(name), self.text(entry["dtype"]), shape, value, committed, limits)
+                dtype = self.text(entry["dtype"])
+                value = clean(value, hdf5_name) if refers(dtype) else value
+                item = Attribute(self.text(name), dtype, shape, value, committed, limits)
             else:
                 item = implied_attribute(self.text(name), shown[name])
             out[item.name] = item

@@ -17,6 +17,7 @@ from h5z.dtypes import class_of, is_string
 from h5z.hdf5.typeids import POINTER, SEQUENCE, InMemory
 from h5z.hdf5.typeids import layout as layout_of
 from h5z.nodes import Datatype, Json
+from h5z.records import hdf5_name
 
 Steps = tuple[str, ...]
 Refer = Callable[[str, str], bytes]  # a reference's text and kind -> its bytes
@@ -93,7 +94,7 @@ class _Maker:
             return self._grouped(dtype, self.carried(found["base"], values, count * _size(found), nulls), count)
         values = np.ascontiguousarray(values).reshape(count)
         if kind == "reference":
-            return self._references(found, values)
+            return self._references(found, list(map(hdf5_name, values)))
         if _is_pointer(dtype):
             flags = np.zeros(count, bool) if nulls is None else nulls
             return self._text([None if null else _raw(text) for text, null in zip(values, flags, strict=True)])

@@ -21,7 +21,7 @@ import pytest
 import zarr
 
 import flows
-from flows.cluster import cluster_class, connect, result_of
+from flows.cluster import cluster_class, connect, result_of, results_of
 from flows.conversion import is_transient
 from flows.report import FileRecord
 from flows.server import start
@@ -164,6 +164,7 @@ def test_a_result_that_never_comes_is_not_waited_for(cluster: str, monkeypatch: 
         with pytest.raises(TimeoutError) as raised:
             result_of(future)
         assert is_transient(raised.value)
+        assert results_of(client, [future]) == []
         assert client.submit(int, "7", pure=False).result() == 7
 
 

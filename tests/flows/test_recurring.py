@@ -136,6 +136,8 @@ def test_a_lock_alone_shows_a_writer(tmp_path: Path, write: Write) -> None:
         assert being_written(str(path)) == "a writer holds a lock on it"
     assert being_written(str(path)) == ""
     assert being_written(str(tmp_path / "gone.h5")) == ""
+    os.mkfifo(tmp_path / "pipe.h5")
+    assert being_written(str(tmp_path / "pipe.h5")) == ""
 
 
 def test_a_file_that_grows_while_it_is_migrated_is_left(tmp_path: Path, write: Write) -> None:

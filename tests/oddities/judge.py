@@ -67,9 +67,9 @@ def judge(source: Path, target: Path, *, without: frozenset[str] | set[str] = fr
 
 
 def shown(text: str | bytes) -> str:
-    """A name as JSON holds it."""
+    """A name as JSON holds it: a backslash that would be taken for the escape of a byte is one itself."""
     raw = text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
-    return raw.decode("utf-8", "backslashreplace")
+    return re.sub(rb"\\(?=x(?:5c|[89a-f][0-9a-f]))", rb"\\x5c", raw).decode("utf-8", "backslashreplace")
 
 
 def unshown(text: str) -> str:
