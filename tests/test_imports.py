@@ -31,8 +31,8 @@ LAYERS = (
     {"planning", "tasks"},
     {"commit"},
     {"prepare", "verify"},
-    {"convert"},
-    {"combining"},
+    {"execution"},
+    {"combining", "convert"},
     {"advise", "events", "explore", "objects", "restore", "vault"},
     {"compat"},
     {"cli"},
@@ -52,6 +52,7 @@ PACKAGES = {
     "container": ({"drafts", "frames", "locks"}, {"foreign", "index"}, {"file"}, {"salvage"}),
     "shards": ({"places", "plain", "report"}, {"folder"}, {"moving"}, {"export"}, {"store"}),
     "joining": ({"epochs", "promotion"}, {"arrays", "trees"}, {"growth"}),
+    "combining": ({"constants"}, {"plans"}),
     "verify": ({"differences"}, {"audit", "checking"}, {"repair"}),
     "explore": ({"metadata", "render"}, {"compare", "hierarchy"}),
     "events": (

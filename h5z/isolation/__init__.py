@@ -20,6 +20,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
 import h5z.errors
@@ -111,19 +112,22 @@ def run_isolated(
     return answer["result"]
 
 
-def guarding(jobs: Iterable[Job], guard: dict[str, Any] | None) -> Iterable[Job]:
-    """Jobs for workers that must survive them: each done in a child of its worker; or as they are, without a guard.
+@dataclass(frozen=True)
+class Guard:
+    """Within what a task is done in a child of its worker; as the keywords of `run_isolated`."""
 
-    Parameters
-    ----------
-    guard : dict, optional
-        Keywords of `run_isolated`.
-    """
+    subject: str
+    timeout: float | None = None
+    memory_limit: int | None = None
+
+
+def guarding(jobs: Iterable[Job], guard: Guard | None) -> Iterable[Job]:
+    """Jobs for workers that must survive them: each done in a child of its worker; or as they are, without a guard."""
     return jobs if guard is None else ((_guarded, (function, guard, *given), nbytes) for function, given, nbytes in jobs)
 
 
-def _guarded(function: Callable[..., Any], guard: dict[str, Any], *arguments: Any) -> Any:
-    return run_isolated(function, *arguments, **guard)
+def _guarded(function: Callable[..., Any], guard: Guard, *arguments: Any) -> Any:
+    return run_isolated(function, *arguments, subject=guard.subject, timeout=guard.timeout, memory_limit=guard.memory_limit)
 
 
 def _ask(

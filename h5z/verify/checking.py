@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from h5z.arrayplan import ArrayPlan
 from h5z.digest import Digest, constant_digest, digest, total
 from h5z.grid import ChunkGrid, Region, grow, intersect, region_shape
-from h5z.isolation import guarding
+from h5z.isolation import Guard, guarding
 from h5z.isolation.heartbeat import beat
 from h5z.joining.arrays import Readable, narrowed
 from h5z.nodes import Shape
@@ -32,15 +32,15 @@ _MOST_PIECES = 1024  # of an array, about: regions where nothing is stored are d
 
 
 def check(
-    made: Plan,
-    place: Target,
+    plan: Plan,
+    target: Target,
     level: str,
     scheduler: Any,
     advance: Callable[[int], None],
     source_options: dict[str, Any] | None = None,
     *,
     finished: bool = False,
-    guard: dict[str, Any] | None = None,
+    guard: Guard | None = None,
 ) -> tuple[tuple[Difference, ...], int, dict[str, Digest]]:
     """Compare a target's arrays with the plan's source; of a finished target also its metadata with the plan.
 
@@ -57,17 +57,17 @@ def check(
     from h5z.verify.differences import structure
 
     def work(jobs: Iterable[Job]) -> list[Any]:
-        return run(guarding(jobs, guard), scheduler, made.workers, advance)
+        return run(guarding(jobs, guard), scheduler, plan.workers, advance)
 
-    units = place.seat_of(made)
-    found, digests = structure(made, place, finished=True) if finished and not made.parts else ([], {})
+    seat = target.seat_of(plan)
+    found, digests = structure(plan, target, finished=True) if finished and not plan.parts else ([], {})
     broken = {difference.path for difference in found}
     pairs: list[tuple[Readable, TargetArray]] = [
         (
-            source_array(made, array, source_options, direct=False, place=units),
-            TargetArray(units, array, made.policy.zarr_format),
+            source_array(plan, array, source_options, direct=False, place=seat),
+            TargetArray(seat, array, plan.policy.zarr_format),
         )
-        for array in made.arrays
+        for array in plan.arrays
         if level != "structure" and array.path not in broken
     ]
     if level != "full":
@@ -76,7 +76,7 @@ def check(
         first = {item["path"]: Difference(**item) for group in reversed(results) for item in reversed(group)}
         return (*found, *first.values()), sum(region_nbytes(written.plan, region) for _, written, region in samples), {}
     of_source, of_target = _both_sides(pairs, work)
-    sums, written_digests = recorded(place, finished)
+    sums, written_digests = recorded(target, finished)
     digests |= written_digests
     same = {}
     for source, written in pairs:
@@ -221,14 +221,14 @@ def _first(source: Readable, written: TargetArray, expected: Digest, found: Dige
     return Difference(written.plan.path, "digest of values", str(expected), str(found))
 
 
-def recorded(place: Target, finished: bool) -> tuple[dict[str, str], dict[str, Digest]]:
+def recorded(target: Target, finished: bool) -> tuple[dict[str, str], dict[str, Digest]]:
     """The checksums of stored bytes and the digests of values that were taken when they were written, by path."""
     from h5z.commit import checksums, recorded_digests
 
     if finished:
-        record: Any = (place.root() or {}).get("h5z", {})
+        record: Any = (target.root() or {}).get("h5z", {})
         return dict(record.get("checksums", {})), {}
-    done = place.done()
+    done = target.done()
     return checksums(done), recorded_digests(done)
 
 
