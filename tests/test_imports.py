@@ -50,7 +50,7 @@ PACKAGES = {
     "stores": ({"claims", "disk", "remote", "retries", "sharding"}, {"lease", "objects", "storeclaims"}),
     "isolation": ({"heartbeat", "machine"}, {"child"}),
     "container": ({"drafts", "frames", "locks"}, {"foreign", "index"}, {"file"}, {"salvage"}),
-    "shards": ({"places", "plain", "report"}, {"folder"}, {"moving"}, {"export"}, {"store"}),
+    "shards": ({"places", "plain", "report"}, {"arrays"}, {"listing"}, {"folder"}, {"moving"}, {"export"}, {"store"}),
     "joining": ({"epochs", "promotion"}, {"arrays", "trees"}, {"growth"}),
     "combining": ({"constants"}, {"plans"}),
     "verify": ({"differences"}, {"audit", "checking"}, {"repair"}),
