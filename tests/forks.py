@@ -98,9 +98,9 @@ def convert(
     The first steps may be free of pauses.
     """
     import h5z
-    from h5z.stores import lease
+    from h5z.stores import holder, lease
 
-    lease.SPAN = span
+    holder.SPAN = lease.SPAN = span
     log_tasks(log)
 
     steps = itertools.count()

@@ -47,7 +47,7 @@ PACKAGES = {
         {"direct"},
         {"files"},
     ),
-    "stores": ({"claims", "disk", "remote", "retries", "sharding"}, {"lease", "objects", "storeclaims"}),
+    "stores": ({"claims", "disk", "remote", "retries", "sharding"}, {"holder", "objects", "storeclaims"}, {"lease"}),
     "isolation": ({"heartbeat", "machine"}, {"child"}),
     "container": ({"drafts", "frames", "locks"}, {"foreign", "index"}, {"file"}, {"salvage"}),
     "shards": ({"places", "plain", "report"}, {"arrays"}, {"listing"}, {"folder"}, {"moving"}, {"export"}, {"store"}),

@@ -25,6 +25,7 @@ import h5z
 from h5z.errors import LeaseLostError, TargetError, TargetHeldError
 from h5z.stores import lease
 from h5z.stores.claims import Claims, FolderClaims
+from h5z.stores.holder import Holder
 from h5z.stores.storeclaims import ObjectClaims, StoreClaims, UrlClaims
 from h5z.target import Target
 
@@ -64,10 +65,10 @@ class Place:
     def target(self) -> Target:
         return Target.of(self.where, self.options.get("storage_options"))
 
-    def claim(self) -> lease.Holder:
+    def claim(self) -> Holder:
         """What the highest claim says."""
         claims = self.target.claims
-        return lease.Holder.parse(claims.read(max(claims.names(), key=int)) or b"")
+        return Holder.parse(claims.read(max(claims.names(), key=int)) or b"")
 
     def forge(self, **changes: Any) -> None:
         """Change what the highest claim says; its time becomes now."""

@@ -23,6 +23,7 @@ from zarr.storage import MemoryStore
 import h5z
 from h5z.errors import TargetError, TargetExistsError, UnfinishedTargetError
 from h5z.stores import lease
+from h5z.stores.holder import Holder
 
 from .test_bad_input import listing
 
@@ -150,7 +151,7 @@ def mortal(changes: int) -> Iterator[None]:
 @pytest.fixture
 def buried(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run of this process that met a `DeadError` is dead to the next one, as if it had been a process of its own."""
-    monkeypatch.setattr(lease.Holder, "dead", lambda *_: True)
+    monkeypatch.setattr(Holder, "dead", lambda *_: True)
 
 
 class MortalStore(MemoryStore):
