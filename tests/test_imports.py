@@ -75,6 +75,7 @@ PACKAGES = {
         {"extract", "verify", "repair", "tiffs"},
         {"images"},
         {"ngff"},
+        {"pyramids"},
         {"omezarr"},
     ),
 }
