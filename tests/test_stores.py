@@ -5,10 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import pickle
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,9 +21,9 @@ from h5z.errors import H5zError, SourceError, TargetError, TargetExistsError, Tr
 from h5z.source import Dataset
 from h5z.target import Target
 
+from .s3server import SECRET, plain
 from .test_bad_input import listing
 
-SECRET = "s3cr3tvalue"
 POLICY: dict[str, Any] = {"chunks": {"/group/x": (20, 20)}, "memory": "1MiB"}
 
 
@@ -55,22 +51,8 @@ def expected(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """Address of an S3 server of its own."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
-        try:
-            for _ in range(600):
-                try:
-                    socket.create_connection(("127.0.0.1", port), 1).close()
-                    break
-                except OSError:
-                    assert running.poll() is None, "moto's server did not start"
-                    time.sleep(0.05)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            running.terminate()
+    with plain() as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
