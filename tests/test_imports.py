@@ -48,7 +48,7 @@ PACKAGES = {
         {"files"},
     ),
     "stores": ({"claims", "disk", "remote", "retries", "sharding"}, {"holder", "objects", "storeclaims"}, {"lease"}),
-    "isolation": ({"heartbeat", "machine"}, {"child"}),
+    "isolation": ({"heartbeat", "machine", "processes"}, {"child"}),
     "container": ({"drafts", "frames", "locks"}, {"foreign", "index"}, {"file"}, {"salvage"}),
     "shards": ({"places", "plain", "report"}, {"arrays"}, {"listing"}, {"folder"}, {"moving"}, {"export"}, {"store"}),
     "joining": ({"epochs", "promotion"}, {"arrays", "trees"}, {"growth"}),
