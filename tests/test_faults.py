@@ -615,7 +615,7 @@ def test_all_workers_killed(
     assert len(killing.result()) == 2
     marks = {int(path.name) for path in (target / ".h5z" / "done").iterdir()}
     assert len(marks) >= FREE
-    module = importlib.import_module("h5z.convert")
+    module = importlib.import_module("h5z.execution")
     begin, begun = module.run_task, set()
 
     def run_task(target: Any, number: int, work: Any) -> Any:
