@@ -32,7 +32,7 @@ from h5z.target import Target
 from .forks import PIECES, ForkServer
 from .running import Run
 from .s3server import Server
-from .test_bad_input import listing
+from .stored import listing, stored
 
 POLICY: dict[str, Any] = {"chunks": [50], "memory": "8KiB", "workers": 2, "codec": "zstd:1"}
 SLOW: dict[str, Any] = {**POLICY, "scheduler": "sync", "pause": 0.05}
@@ -96,7 +96,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
 def whole(source: Path, tmp_path: Path) -> dict[str, Any]:
     """What a run that nothing disturbs writes, as objects."""
     h5z.convert(source, tmp_path / "whole.zarr", **POLICY)
-    return {key: value for key, value in listing(tmp_path / "whole.zarr").items() if value is not None}
+    return stored(tmp_path / "whole.zarr")
 
 
 def objects(place: Place) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from h5z.errors import PlanError, SourceError
 from h5z.scheduling import run
 from h5z.target import Target
 
-from .test_bad_input import listing
+from .stored import listing
 
 POLICY: dict[str, Any] = {"chunks": {"/slices": (24, 64, 64)}, "memory": "5MiB", "workers": 2}
 

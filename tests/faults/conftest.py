@@ -2,40 +2,19 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
-import json
-import logging
-import os
-import random
-import resource
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 import pytest
-import zarr
-from zarr.core.buffer import Buffer
-from zarr.storage import MemoryStore, WrapperStore
 
 import h5z
-from h5z.errors import SourceChangedError, TargetError, TargetExistsError, TransientError
 from h5z.stores import retries
 
-from ..forks import HOME, PIECES, ForkServer
-from ..running import Run
-from ..s3server import SECRET, Server
-from ..test_bad_input import listing
-
+from ..forks import PIECES
+from ..stored import stored
 from .runs import POLICY
 
 
@@ -71,4 +50,4 @@ def expected(made: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(importlib.import_module("h5z.plan"), "BATCH_PIECES", PIECES)
         h5z.convert(made, target, verify="full", **POLICY)
-    return {key: value for key, value in listing(target).items() if value is not None}
+    return stored(target)

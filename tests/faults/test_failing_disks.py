@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import errno
-import importlib
-import json
-import logging
 import os
-import random
 import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,19 +17,13 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-import zarr
-from zarr.core.buffer import Buffer
-from zarr.storage import MemoryStore, WrapperStore
 
 import h5z
-from h5z.errors import SourceChangedError, TargetError, TargetExistsError, TransientError
-from h5z.stores import retries
+from h5z.errors import TargetError
 
 from ..forks import HOME, PIECES, ForkServer
 from ..running import Run
-from ..s3server import SECRET, Server
-from ..test_bad_input import listing
-
+from ..stored import listing, stored
 from .runs import POLICY, until
 
 
@@ -172,7 +160,7 @@ def test_after_the_power_failed(source: Path, tmp_path: Path, expected: dict[str
     assert left < done if durable != "always" else left == done
     if durable != "always":
         h5z.convert(source, target, verify="full", durable=durable, **POLICY)
-        assert {key: value for key, value in listing(target).items() if value is not None} == expected
+        assert stored(target) == expected
 
 
 def test_a_plan_that_the_disk_has_lost(source: Path, tmp_path: Path, expected: dict[str, bytes]) -> None:
@@ -183,4 +171,4 @@ def test_a_plan_that_the_disk_has_lost(source: Path, tmp_path: Path, expected: d
     (target / ".h5z" / "created").touch()
     (target / ".h5z" / "done" / "0").write_text('{"nbytes": 1, "checksums": {}}')
     h5z.convert(source, target, verify="full", **POLICY)
-    assert {key: value for key, value in listing(target).items() if value is not None} == expected
+    assert stored(target) == expected

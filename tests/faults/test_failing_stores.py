@@ -3,39 +3,25 @@
 from __future__ import annotations
 
 import errno
-import importlib
 import json
-import logging
-import os
 import random
-import resource
-import shutil
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import h5py
-import numpy as np
 import pytest
-import zarr
 from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore, WrapperStore
 
 import h5z
-from h5z.errors import SourceChangedError, TargetError, TargetExistsError, TransientError
-from h5z.stores import retries
+from h5z.errors import TargetError, TransientError
 
-from ..forks import HOME, PIECES, ForkServer
+from ..forks import HOME
 from ..running import Run
 from ..s3server import SECRET, Server
-from ..test_bad_input import listing
-
+from ..stored import stored_in
 from .runs import POLICY
 
 
@@ -95,11 +81,6 @@ class FaultyStore(WrapperStore[MemoryStore]):
             yield key
 
 
-def contents(store: MemoryStore) -> dict[str, bytes]:
-    """All objects of a store."""
-    return {key: value.to_bytes() for key, value in store._store_dict.items()}
-
-
 @pytest.mark.parametrize("overwrite", [False, True], ids=["fresh", "overwrite"])
 def test_a_store_that_fails_a_tenth_of_its_requests(made: Path, expected: dict[str, bytes], overwrite: bool) -> None:
     """Ends complete, verified, and the same to the byte."""
@@ -110,7 +91,7 @@ def test_a_store_that_fails_a_tenth_of_its_requests(made: Path, expected: dict[s
     report = h5z.convert(made, store, verify="full", overwrite=overwrite, attempts=12, **POLICY)
     assert report.ok
     assert store.failed > 20
-    assert contents(inner) == expected
+    assert stored_in(inner) == expected
 
 
 def test_s3_that_fails_a_tenth_of_its_requests(made: Path, expected: dict[str, bytes], s3: Server) -> None:
@@ -147,12 +128,12 @@ def test_a_store_that_fails_for_good(made: Path, expected: dict[str, bytes], att
         h5z.convert(made, store, progress=breaks, scheduler="sync", attempts=attempts, **POLICY)
     assert "\n" not in str(caught.value)
     store.rate = 0.0
-    marks = sum("/done/" in key for key in contents(store._store))
+    marks = sum("/done/" in key for key in stored_in(store._store))
     assert marks >= 2
     again: list[int] = []
     assert h5z.convert(made, store, progress=lambda now, _: again.append(now), verify="full", **POLICY).ok
     assert again[0] >= max(done[:-1])
-    assert contents(store._store) == expected
+    assert stored_in(store._store) == expected
 
 
 def test_attempts_are_counted(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:

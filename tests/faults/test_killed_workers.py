@@ -2,42 +2,22 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
-import json
 import logging
 import os
-import random
-import resource
-import shutil
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import h5py
-import numpy as np
 import pytest
-import zarr
-from zarr.core.buffer import Buffer
-from zarr.storage import MemoryStore, WrapperStore
 
 import h5z
-from h5z.errors import SourceChangedError, TargetError, TargetExistsError, TransientError
-from h5z.stores import retries
+from h5z.errors import TransientError
 
-from ..forks import HOME, PIECES, ForkServer
-from ..running import Run
-from ..s3server import SECRET, Server
-from ..test_bad_input import listing
-
+from ..stored import stored
 from .runs import POLICY, until
-
 
 LOG = """
 import importlib, multiprocessing, os, sys, time
@@ -118,7 +98,7 @@ def test_a_killed_worker_reruns_only_what_it_had_in_hand(
     again = {number for number in began if began.count(number) > 1}
     assert len(again & in_hand) == 1
     assert again - in_hand <= set(ended[:FREE])  # whose results died with it: looked up, not done again
-    assert {key: value for key, value in listing(target).items() if value is not None} == expected
+    assert stored(target) == expected
 
 
 @pytest.mark.cluster
@@ -148,4 +128,4 @@ def test_all_workers_killed(
     tasks = {task.number for task in h5z.plan(source, target, **POLICY).tasks()}
     assert h5z.convert(source, target, **arguments).ok
     assert begun == tasks - marks
-    assert {key: value for key, value in listing(target).items() if value is not None} == expected
+    assert stored(target) == expected

@@ -2,20 +2,9 @@
 
 from __future__ import annotations
 
-import errno
-import importlib
-import json
-import logging
 import os
-import random
-import resource
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,18 +13,12 @@ import h5py
 import numpy as np
 import pytest
 import zarr
-from zarr.core.buffer import Buffer
-from zarr.storage import MemoryStore, WrapperStore
 
 import h5z
-from h5z.errors import SourceChangedError, TargetError, TargetExistsError, TransientError
-from h5z.stores import retries
+from h5z.errors import SourceChangedError, TargetExistsError
 
-from ..forks import HOME, PIECES, ForkServer
-from ..running import Run
-from ..s3server import SECRET, Server
-from ..test_bad_input import listing
-
+from ..forks import ForkServer
+from ..stored import stored
 from .runs import POLICY, SLOW, until
 
 
@@ -94,7 +77,7 @@ def test_a_source_that_is_spoiled_while_it_is_read(
     assert len(list((target / ".h5z" / "done").glob("*"))) == marks
     shutil.copy2(kept / "in.h5", source)
     assert forks.run("convert", tmp_path / "out.txt", **arguments, **POLICY) == (0, "converted")
-    assert {key: value for key, value in listing(target).items() if value is not None} == expected
+    assert stored(target) == expected
 
 
 def test_the_identity_of_a_source(source: Path, tmp_path: Path) -> None:
