@@ -57,6 +57,7 @@ PACKAGES = {
     "explore": ({"metadata", "render"}, {"compare", "hierarchy"}),
     "events": (
         {"schema"},
+        {"recorded_session"},
         {"values"},
         {"identifiers", "problems", "layout", "records"},
         {"tables", "places", "content"},
