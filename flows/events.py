@@ -12,16 +12,14 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State, TaskRun
 from prefect.futures import PrefectFuture, wait
 from prefect.runtime import flow_run
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
-from prefect.tasks import Task, exponential_backoff
-from prefect.utilities.annotations import quote
+from prefect.tasks import exponential_backoff
 
 from flows.batches import Job, pack
 from flows.cluster import connect, result_of
@@ -31,9 +29,9 @@ from flows.events_parameters import EventsParameters, LayoutFields, OnProblem, R
 from flows.events_report import EventsReport, SessionRecord
 from flows.parameters import Nbytes, Scheduler, Sources
 from flows.sessions import SessionJob, SessionLedger, Settings, publish_session, quarantined, session_of
+from flows.tasks import as_is, retry_if_transient
 from h5z.errors import PlanError, TransientError, one_line
 
-T = TypeVar("T")
 Failures = list[tuple[SessionJob, BaseException]]
 
 
@@ -51,12 +49,6 @@ class Run:
     settings: Settings
     ledger: SessionLedger
     sessions: dict[str, str] = field(default_factory=dict)
-
-
-def retry_if_transient(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
-    """Tell Prefect to try again if a store, the network or a worker failed, and only then."""
-    error = state.result(raise_on_failure=False)
-    return isinstance(error, BaseException) and is_transient(error)
 
 
 @task(name="discover-sessions", cache_policy=NO_CACHE)
@@ -183,17 +175,12 @@ def write_events_report(report: EventsReport) -> str:
     return report.write()
 
 
-def _as_is(value: T) -> T:
-    """Hand a value to a task without having Prefect look through it for other tasks' results."""
-    return cast(T, quote(value))
-
-
 def _publish_all(wanted: EventsParameters, settings: Settings, jobs: list[SessionJob], ledger: SessionLedger) -> None:
     delays: dict[str, Any] = {"retries": wanted.retries, "retry_delay_seconds": exponential_backoff(wanted.retry_delay_seconds)}
     workers = None if wanted.workers is None else min(wanted.workers, max(1, len(jobs)))
     with connect(workers=workers, scheduler=wanted.scheduler) as client:
         run = Run(client, settings, ledger)
-        wait([identify_sessions.with_options(**delays).submit(_as_is(jobs), _as_is(run))])
+        wait([identify_sessions.with_options(**delays).submit(as_is(jobs), as_is(run))])
         left = {job.source: job for job in ledger.left(jobs) if job.source in run.sessions}
         batches = pack(
             [Job(job.source, "", job.nbytes) for job in left.values()],
@@ -203,7 +190,7 @@ def _publish_all(wanted: EventsParameters, settings: Settings, jobs: list[Sessio
         )
         publish = publish_batch.with_options(**delays)
         parts = [[left[item.source] for item in batch.jobs] for batch in batches]
-        wait([publish.submit(f"batch {i}: {len(part)} sessions", _as_is(part), _as_is(run)) for i, part in enumerate(parts)])
+        wait([publish.submit(f"batch {i}: {len(part)} sessions", as_is(part), as_is(run)) for i, part in enumerate(parts)])
 
 
 @flow(
@@ -260,25 +247,10 @@ def publish_events(
     EventsReport
         What became of each session. Those that cannot be published are in it by source and reason; the others are done.
     """
+    given = {**locals()}
     start, began = time.perf_counter(), datetime.now(UTC)
-    wanted = EventsParameters.check(
-        {
-            "sources": sources,
-            "target": target if "://" in target else os.path.abspath(target),
-            "layout": layout,
-            "events_schema": events_schema,
-            "problems": problems,
-            "chunks": chunks,
-            "overwrite": overwrite,
-            "verify": verify,
-            "batch_files": batch_files,
-            "batch_nbytes": batch_nbytes,
-            "workers": workers,
-            "scheduler": scheduler,
-            "retries": retries,
-            "retry_delay_seconds": retry_delay_seconds,
-        }
-    )
+    given["target"] = target if "://" in target else os.path.abspath(target)
+    wanted = EventsParameters.check(given)
     stores = os.path.dirname(EventsReport(wanted.target, ()).path)
     found = discover_sessions(wanted.sources, "" if stores in map(os.path.abspath, wanted.sources) else stores)
     jobs = [SessionJob(file.path, file.nbytes) for file in found.files]
@@ -303,5 +275,5 @@ def publish_events(
         seconds=round(time.perf_counter() - start, 3),
         flow_run=str(flow_run.id or ""),
     )
-    write_events_report(_as_is(report))
+    write_events_report(as_is(report))
     return report

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveInt,
-    ValidationError,
     model_validator,
 )
 
-from flows.parameters import Nbytes, Scheduler, Sources
+from flows.parameters import Nbytes, Parameters, Scheduler, Sources
 from h5z.errors import PlanError, one_line
 from h5z.events import RECORDED_SESSION, Schema, SessionLayout, tables
 
@@ -73,10 +69,8 @@ OnProblem: TypeAlias = Annotated[
 ]
 
 
-class EventsParameters(BaseModel):
+class EventsParameters(Parameters):
     """What a run was asked to do; the flow's parameters, checked together."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     sources: Sources
     target: Target
@@ -112,22 +106,3 @@ class EventsParameters(BaseModel):
     def made_layout(self) -> SessionLayout:
         """The layout itself."""
         return tables(self.made_schema) if self.layout is None else SessionLayout.from_dict(self.layout)
-
-    @classmethod
-    def check(cls, given: Mapping[str, Any]) -> EventsParameters:
-        """Validate parameters.
-
-        Raises
-        ------
-        PlanError
-            One line that names each wrong parameter and what was expected.
-        """
-        try:
-            return cls.model_validate(dict(given))
-        except ValidationError as error:
-            lines = []
-            for item in error.errors(include_url=False):
-                name, text = ".".join(map(str, item["loc"])), item["msg"].removeprefix("Value error, ")
-                found = "" if item["type"] == "value_error" else f", found {item['input']!r}"
-                lines.append(f"{name}: {text}{found}" if name else f"{text}{found}")
-            raise PlanError("; ".join(lines)) from None

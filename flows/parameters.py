@@ -155,10 +155,28 @@ class ClusterSpec(BaseModel):
         return self
 
 
-class ClusterParameters(BaseModel):
-    """Where the work of a flow is done: at most one of a number of processes, an address and a cluster to make."""
+class Parameters(BaseModel):
+    """What a flow was asked to do: checked together, and what is wrong said on one line."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def check(cls, given: Mapping[str, Any]) -> Self:
+        """Validate parameters.
+
+        Raises
+        ------
+        PlanError
+            One line that names each wrong parameter and what was expected.
+        """
+        try:
+            return cls.model_validate(dict(given))
+        except ValidationError as error:
+            raise PlanError("; ".join(_message(item) for item in error.errors(include_url=False))) from None
+
+
+class ClusterParameters(Parameters):
+    """Where the work of a flow is done: at most one of a number of processes, an address and a cluster to make."""
 
     workers: PositiveInt | None = None
     scheduler: Scheduler | None = None
@@ -193,20 +211,6 @@ class ClusterParameters(BaseModel):
                     raise PlanError(f"H5Z_CLUSTER: expected an address, or a cluster as JSON: {what}") from None
         made = None if cluster is None else cluster.model_dump(exclude_none=True)
         return {"workers": self.workers, "scheduler": scheduler, "cluster": made}
-
-    @classmethod
-    def check(cls, given: Mapping[str, Any]) -> Self:
-        """Validate parameters.
-
-        Raises
-        ------
-        PlanError
-            One line that names each wrong parameter and what was expected.
-        """
-        try:
-            return cls.model_validate(dict(given))
-        except ValidationError as error:
-            raise PlanError("; ".join(_message(item) for item in error.errors(include_url=False))) from None
 
 
 class ArchiveParameters(ClusterParameters):

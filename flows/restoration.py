@@ -121,8 +121,6 @@ def restore_archive(
         if "://" not in given[name]:
             given[name] = os.path.abspath(given[name])
     wanted = RestorationParameters.check(given)
-    if not hasattr(h5z, "restore"):
-        raise PlanError("restore_archive: expected an h5z that restores, found none")
     if "://" in wanted.restored_root:
         raise PlanError(f"restored_root: expected a local folder, found {wanted.restored_root!r}")
     targets = list(find_targets(wanted.target_root))

@@ -179,23 +179,26 @@ def verify_archive(
     targets = find(wanted.target_root, wanted.share, as_is(storage))
     findings = verify_targets(as_is(targets), as_is(wanted), as_is(storage)) if targets else ()
     seconds = round(time.perf_counter() - start, 3)
-    made = Verification(wanted.target_root, wanted.level, findings, seconds)
-    _publish(made, storage)
-    if made.bad:
-        raise ArchiveError(f"{len(made.bad)} of {len(findings)} targets differ; the first: {made.bad[0].target}")
-    return made
+    verification = Verification(wanted.target_root, wanted.level, findings, seconds)
+    _publish(verification, storage)
+    if verification.bad:
+        raise ArchiveError(f"{len(verification.bad)} of {len(findings)} targets differ; the first: {verification.bad[0].target}")
+    return verification
 
 
-def _publish(made: Verification, storage: Storage) -> None:
-    head = str(made).partition("\n")[0]
-    text = json.dumps(asdict(made), indent=1) + "\n"
-    write_text(posixpath.join(made.target_root, VERIFICATION_NAME), text, storage.targets)
-    bad = [{"target": printable(item.target), "reason": printable("; ".join(item.reasons))} for item in made.bad]
+def _publish(verification: Verification, storage: Storage) -> None:
+    head = str(verification).partition("\n")[0]
+    text = json.dumps(asdict(verification), indent=1) + "\n"
+    write_text(posixpath.join(verification.target_root, VERIFICATION_NAME), text, storage.targets)
+    bad = [{"target": printable(item.target), "reason": printable("; ".join(item.reasons))} for item in verification.bad]
     create_table_artifact(bad[:1000], key="h5z-verification", description=head)
-    archive = {"prefect.resource.id": f"h5z.archive.{made.target_root}", "prefect.resource.name": made.target_root}
-    payload = {"targets": len(made.findings), "differ": len(made.bad), "seconds": made.seconds}
+    archive = {
+        "prefect.resource.id": f"h5z.archive.{verification.target_root}",
+        "prefect.resource.name": verification.target_root,
+    }
+    payload = {"targets": len(verification.findings), "differ": len(verification.bad), "seconds": verification.seconds}
     emit_event("h5z.verification.completed", archive, payload=payload)
     logger = get_run_logger()
-    for item in made.bad:
+    for item in verification.bad:
         logger.warning("differs: %s: %s", item.target, "; ".join(item.reasons))
     logger.info("%s", head)

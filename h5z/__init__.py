@@ -1,4 +1,11 @@
-"""h5z migrates HDF5 archives to Zarr: each dataset a lazy dask array, rechunked, stored in parallel, verified."""
+"""h5z migrates HDF5 archives to Zarr: each dataset a lazy dask array, rechunked, stored in parallel, verified.
+
+The path of data, by module: `scan` reads headers (`headers`, `measure`) into a Tree (`nodes`). `planning` hands it, with a
+`policy`, to the `planner` (`choices`, `chunking`), which fixes all in a `plan` (`arrayplan`). `prepare` makes a `target` ready
+for it (`documents`). `execution` runs its `tasks`, which read by `source` and write `units`. `verify` compares both sides.
+`commit` writes the root's metadata, last. `convert` is all of that in a call, `combining` for many files at once, `restore` the
+way back.
+"""
 
 from typing import TYPE_CHECKING, Any
 

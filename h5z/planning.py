@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 from h5z.credentials import redact, separate, shown
 from h5z.isolation import run_isolated
@@ -49,18 +49,27 @@ def plan(
     """
     policy = Policy.of(policy, fields)
     if isolated:
-        given: dict[str, Any] = {"policy": policy, "storage_options": storage_options, "workers": workers}
-        given |= {"timeout": timeout, "memory_limit": memory_limit}
-        made = Plan.from_dict(run_isolated(plan, source, target_name(target), subject=source_name(source), **given))
+        answer = run_isolated(
+            plan,
+            source,
+            target_name(target),
+            subject=source_name(source),
+            timeout=timeout,
+            memory_limit=memory_limit,
+            policy=policy,
+            storage_options=storage_options,
+            workers=workers,
+        )
+        planned = Plan.from_dict(answer)
     else:
         tree = source if isinstance(source, Tree) else _measured(source, policy, storage_options)
-        made = make_plan(tree, target_name(target), policy, workers=workers)
-    told = isinstance(target, str | os.PathLike) and made.target == os.fspath(target)
-    return replace(made, place=None if told else target, access=access(source))
+        planned = make_plan(tree, target_name(target), policy, workers=workers)
+    named_in_full = isinstance(target, str | os.PathLike) and planned.target == os.fspath(target)
+    return replace(planned, place=None if named_in_full else target, access=access(source))
 
 
 def _measured(source: str | os.PathLike[str], policy: Policy, storage_options: dict[str, Any] | None) -> Tree:
-    roots = cast(Any, policy.external_roots)
+    roots = [os.fspath(root) for root in policy.external_roots]
     return scan(source, measure=True, links=policy.links, external_roots=roots, storage_options=storage_options)
 
 
@@ -82,6 +91,6 @@ def target_name(target: Any) -> str:
     return shown(os.fspath(target)) if isinstance(target, str | os.PathLike) else redact(str(target))
 
 
-def with_access(made: Plan, options: dict[str, Any] | None) -> dict[str, Any] | None:
+def with_access(plan: Plan, options: dict[str, Any] | None) -> dict[str, Any] | None:
     """The options that reach a plan's source: those given, and what its URL carried."""
-    return {**made.access, **(options or {})} if made.access else options
+    return {**plan.access, **(options or {})} if plan.access else options

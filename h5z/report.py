@@ -24,8 +24,26 @@ class Difference(Record):
         return f"{self.path}: {self.what}: expected {self.expected}, found {self.found}"
 
 
+class Summary(Record):
+    """What a call did, and whether that is all of it; the report of a migration, of a shard store or of a vault."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing fell short."""
+        raise NotImplementedError
+
+    @property
+    def exit_code(self) -> int:
+        """The exit status of the command line: 0 done and true, 1 something fell short."""
+        return 0 if self.ok else 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as JSON's own types, `ok` included."""
+        return {**super().to_dict(), "ok": self.ok}
+
+
 @dataclass(frozen=True)
-class Report(Record):
+class Report(Summary):
     """What a call did.
 
     Attributes
@@ -66,15 +84,6 @@ class Report(Record):
     def ok(self) -> bool:
         """Whether the target holds all of the source."""
         return not self.not_carried and not self.differences
-
-    @property
-    def exit_code(self) -> int:
-        """The exit status of the command line: 0 done and true, 1 something differs or is not carried over."""
-        return 0 if self.ok else 1
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the report as JSON's own types, `ok` included."""
-        return {**super().to_dict(), "ok": self.ok}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Report:

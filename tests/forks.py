@@ -74,7 +74,7 @@ def log_tasks(log: str | None) -> None:
     """Have each task that this process begins from now on write its number on a line of a file."""
     if log is None:
         return
-    module = importlib.import_module("h5z.convert")
+    module = importlib.import_module("h5z.execution")
     begin = module.run_task
 
     def run_task(target: Any, number: int, work: Any) -> Any:
@@ -98,9 +98,9 @@ def convert(
     The first steps may be free of pauses.
     """
     import h5z
-    from h5z.stores import lease
+    from h5z.stores import holder, lease
 
-    lease.SPAN = span
+    holder.SPAN = lease.SPAN = span
     log_tasks(log)
 
     steps = itertools.count()
@@ -211,7 +211,7 @@ def main() -> None:
 
     import h5z.combining
     import h5z.commit
-    import h5z.convert
+    import h5z.execution
     import h5z.prepare
     import h5z.staging
 

@@ -12,6 +12,7 @@ from typing import TypeAlias
 from h5z import Report
 
 Run: TypeAlias = Callable[..., subprocess.CompletedProcess[str]]
+DONE, FALLS_SHORT, WRONG_CALL, BAD_SOURCE, BAD_TARGET = 0, 1, 2, 3, 4  # the command's exit status
 DATA = Path(os.environ.get("H5Z_TEST_DATA") or Path(__file__).parents[2] / "shared" / "data")
 
 
@@ -25,3 +26,13 @@ class Converted:
 
 
 Convert: TypeAlias = Callable[..., Converted]
+
+
+def expect_one_line(done: subprocess.CompletedProcess[str], status: int, *words: str) -> None:
+    """The right status, and one line on standard error that says why."""
+    assert done.returncode == status, f"{done.returncode}: {done.stdout}{done.stderr}"
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    for word in words:
+        assert word in lines[0]

@@ -64,8 +64,8 @@ class Faulty:
 class Server:
     """A running server."""
 
-    def __init__(self, port: int) -> None:
-        self.url = f"http://127.0.0.1:{port}"
+    def __init__(self, url: str) -> None:
+        self.url = url
         self.options: dict[str, Any] = {"key": "somebody", "secret": SECRET, "client_kwargs": {"endpoint_url": self.url}}
 
     def fail(self, rate: float) -> tuple[int, int]:
@@ -93,13 +93,13 @@ class Server:
 
 
 @contextmanager
-def running(bucket: str = "bucket") -> Iterator[Server]:
-    """A server in a process of its own, with a bucket."""
+def serving(*program: str, cwd: Path | None = None) -> Iterator[str]:
+    """Address of a server on the loopback interface: a Python module with its arguments, the last of which is a port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "tests.s3server", str(port)]
-    with subprocess.Popen(command, cwd=HOME, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    command = [sys.executable, "-m", *program, str(port)]
+    with subprocess.Popen(command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             for _ in range(1200):
                 try:
@@ -107,13 +107,27 @@ def running(bucket: str = "bucket") -> Iterator[Server]:
                     break
                 except OSError:
                     if process.poll() is not None:
-                        raise RuntimeError("moto's server did not start") from None
+                        raise RuntimeError(f"{program[0]} did not start") from None
                     time.sleep(0.05)
-            server = Server(port)
-            server.filesystem().mkdir(bucket)
-            yield server
+            yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
+
+
+@contextmanager
+def plain() -> Iterator[str]:
+    """Address of moto's own server, which holds nothing."""
+    with serving("moto.server", "-H", "127.0.0.1", "-p") as url:
+        yield url
+
+
+@contextmanager
+def running(bucket: str = "bucket") -> Iterator[Server]:
+    """A server that fails on demand, with a bucket."""
+    with serving("tests.s3server", cwd=HOME) as url:
+        server = Server(url)
+        server.filesystem().mkdir(bucket)
+        yield server
 
 
 def main() -> None:

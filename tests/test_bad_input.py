@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import stat
-import subprocess
 from pathlib import Path
 
 import h5py
@@ -14,9 +13,8 @@ import pytest
 
 import h5z
 
-from .running import Run
-
-DONE, FALLS_SHORT, WRONG_CALL, BAD_SOURCE, BAD_TARGET = 0, 1, 2, 3, 4
+from .running import BAD_SOURCE, BAD_TARGET, DONE, FALLS_SHORT, WRONG_CALL, Run, expect_one_line
+from .stored import listing
 
 
 @pytest.fixture
@@ -27,21 +25,6 @@ def source(tmp_path: Path) -> Path:
     with h5py.File(folder / "good.h5", "w") as file:
         file.create_dataset("group/data", data=np.arange(600, dtype="<f4").reshape(20, 30), chunks=(5, 10), compression="gzip")
     return folder / "good.h5"
-
-
-def listing(folder: Path) -> dict[str, bytes | None]:
-    """Everything below a folder, with its bytes."""
-    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
-
-
-def expect_one_line(done: subprocess.CompletedProcess[str], status: int, *words: str) -> None:
-    """The right status, and one line on standard error that says why."""
-    assert done.returncode == status, f"{done.returncode}: {done.stdout}{done.stderr}"
-    lines = done.stderr.splitlines()
-    assert len(lines) == 1, done.stderr
-    assert "Traceback" not in done.stderr
-    for word in words:
-        assert word in lines[0]
 
 
 def refused(cli: Run, folder: Path, status: int, *arguments: str | Path, words: tuple[str, ...]) -> None:

@@ -25,8 +25,8 @@ from h5z.errors import H5zError, SourceError, one_line
 from h5z.source import Dataset
 from h5z.target import Target
 
-from .running import Run
-from .test_bad_input import BAD_SOURCE, listing
+from .running import BAD_SOURCE, Run
+from .stored import listing
 
 SECRET = "s3cr3t+value"
 FORMS = {

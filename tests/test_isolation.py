@@ -24,8 +24,8 @@ from h5z.isolation import run_isolated
 from h5z.target import Target
 
 from .hostile import COMPILER, CRASH, EAT, HANG, SLOW, build, misbehaving, wake
-from .running import DATA, Run
-from .test_bad_input import BAD_SOURCE, DONE, expect_one_line, listing
+from .running import BAD_SOURCE, DATA, DONE, Run, expect_one_line
+from .stored import listing
 
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C compiler for a filter that misbehaves")
 LIMITS = ("--timeout", "2", "--memory-limit", "400MiB")

@@ -25,13 +25,14 @@ import h5z
 from h5z.errors import LeaseLostError, TargetError, TargetHeldError
 from h5z.stores import lease
 from h5z.stores.claims import Claims, FolderClaims
+from h5z.stores.holder import Holder
 from h5z.stores.storeclaims import ObjectClaims, StoreClaims, UrlClaims
 from h5z.target import Target
 
 from .forks import PIECES, ForkServer
 from .running import Run
 from .s3server import Server
-from .test_bad_input import listing
+from .stored import listing, stored
 
 POLICY: dict[str, Any] = {"chunks": [50], "memory": "8KiB", "workers": 2, "codec": "zstd:1"}
 SLOW: dict[str, Any] = {**POLICY, "scheduler": "sync", "pause": 0.05}
@@ -64,10 +65,10 @@ class Place:
     def target(self) -> Target:
         return Target.of(self.where, self.options.get("storage_options"))
 
-    def claim(self) -> lease.Holder:
+    def claim(self) -> Holder:
         """What the highest claim says."""
         claims = self.target.claims
-        return lease.Holder.parse(claims.read(max(claims.names(), key=int)) or b"")
+        return Holder.parse(claims.read(max(claims.names(), key=int)) or b"")
 
     def forge(self, **changes: Any) -> None:
         """Change what the highest claim says; its time becomes now."""
@@ -95,7 +96,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
 def whole(source: Path, tmp_path: Path) -> dict[str, Any]:
     """What a run that nothing disturbs writes, as objects."""
     h5z.convert(source, tmp_path / "whole.zarr", **POLICY)
-    return {key: value for key, value in listing(tmp_path / "whole.zarr").items() if value is not None}
+    return stored(tmp_path / "whole.zarr")
 
 
 def objects(place: Place) -> dict[str, Any]:

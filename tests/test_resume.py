@@ -23,8 +23,9 @@ from zarr.storage import MemoryStore
 import h5z
 from h5z.errors import TargetError, TargetExistsError, UnfinishedTargetError
 from h5z.stores import lease
+from h5z.stores.holder import Holder
 
-from .test_bad_input import listing
+from .stored import listing, stored_in
 
 pytestmark = pytest.mark.filterwarnings("ignore:Numcodecs codecs are not in the Zarr version 3 specification")
 HOME = Path(h5z.__file__).parents[1]
@@ -150,7 +151,7 @@ def mortal(changes: int) -> Iterator[None]:
 @pytest.fixture
 def buried(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run of this process that met a `DeadError` is dead to the next one, as if it had been a process of its own."""
-    monkeypatch.setattr(lease.Holder, "dead", lambda *_: True)
+    monkeypatch.setattr(Holder, "dead", lambda *_: True)
 
 
 class MortalStore(MemoryStore):
@@ -169,11 +170,6 @@ class MortalStore(MemoryStore):
     async def set_if_not_exists(self, key: str, value: Buffer) -> None:
         self.life.spend()
         await super().set_if_not_exists(key, value)
-
-
-def contents(store: MemoryStore) -> dict[str, bytes]:
-    """All objects of a store."""
-    return {key: value.to_bytes() for key, value in store._store_dict.items()}
 
 
 SMALL: list[dict[str, Any]] = [
@@ -233,7 +229,7 @@ def test_death_at_any_change_of_a_store(small: Path, policy: dict[str, Any], ove
     stores = MemoryStore(), MemoryStore()
     h5z.convert(small, stores[0], **policy)
     h5z.convert(small, stores[1], codec="zstd:5")
-    new, old = map(contents, stores)
+    new, old = map(stored_in, stores)
     wrong: dict[int, str] = {}
     for changes in range(1000):
         store = MortalStore()
@@ -244,15 +240,15 @@ def test_death_at_any_change_of_a_store(small: Path, policy: dict[str, Any], ove
             h5z.convert(small, store, **options)
             break
         store = MortalStore(store._store_dict)  # what the dead run may still have in hand does not reach this one
-        if opens(store) and not any(tree.items() <= contents(store).items() for tree in (old, new)):
+        if opens(store) and not any(tree.items() <= stored_in(store).items() for tree in (old, new)):
             wrong[changes] = "opens, and is neither the old target nor the new"
         try:
             h5z.convert(small, store, **options)
         except TargetError as error:
             wrong[changes] = str(error)
             continue
-        if contents(store) != new:
-            wrong[changes] = f"differs in {sorted({key for key, _ in contents(store).items() ^ new.items()})}"
+        if stored_in(store) != new:
+            wrong[changes] = f"differs in {sorted({key for key, _ in stored_in(store).items() ^ new.items()})}"
     assert changes > 10
     assert wrong == {}
 

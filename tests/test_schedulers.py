@@ -27,7 +27,7 @@ from h5z.errors import PlanError, SourceError
 from h5z.scheduling import run
 from h5z.target import Target
 
-from .test_bad_input import listing
+from .stored import listing
 
 POLICY: dict[str, Any] = {"chunks": {"/slices": (24, 64, 64)}, "memory": "5MiB", "workers": 2}
 
@@ -215,7 +215,7 @@ def test_a_rerun_with_more_workers_keeps_to_the_memory(tmp_path: Path, monkeypat
     first = h5z.plan(tmp_path / "in.h5", target, chunks=(10, 500), memory=memory, workers=1)
     assert first.peak_nbytes <= memory
     h5z.graph(first)
-    module, used = importlib.import_module("h5z.convert"), []
+    module, used = importlib.import_module("h5z.execution"), []
     true = module.run
 
     def run(jobs: Any, scheduler: Any, workers: int, *rest: Any, **named: Any) -> Any:

@@ -11,7 +11,8 @@ from zarr.buffer import cpu
 from zarr.testing.store import StoreTests
 
 from h5z import H5ShardStore
-from h5z.shards.folder import Array, Chunk, ShardFolder
+from h5z.shards.arrays import Array, Chunk
+from h5z.shards.folder import ShardFolder
 from h5z.shards.places import Layout
 
 

@@ -5,10 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import pickle
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,9 +21,9 @@ from h5z.errors import H5zError, SourceError, TargetError, TargetExistsError, Tr
 from h5z.source import Dataset
 from h5z.target import Target
 
-from .test_bad_input import listing
+from .s3server import SECRET, plain
+from .stored import listing, stored, stored_in
 
-SECRET = "s3cr3tvalue"
 POLICY: dict[str, Any] = {"chunks": {"/group/x": (20, 20)}, "memory": "1MiB"}
 
 
@@ -49,28 +45,14 @@ def expected(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     """The target's objects, as a conversion into a folder writes them."""
     target = tmp_path_factory.mktemp("expected") / "out.zarr"
     h5z.convert(source, target, **POLICY)
-    return {key: value for key, value in listing(target).items() if value is not None}
+    return stored(target)
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """Address of an S3 server of its own."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
-        try:
-            for _ in range(600):
-                try:
-                    socket.create_connection(("127.0.0.1", port), 1).close()
-                    break
-                except OSError:
-                    assert running.poll() is None, "moto's server did not start"
-                    time.sleep(0.05)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            running.terminate()
+    with plain() as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
@@ -93,11 +75,6 @@ def objects(bucket: s3fs.S3FileSystem, below: str) -> dict[str, bytes]:
     return {key.removeprefix(f"{below}/"): bucket.cat_file(key) for key in bucket.find(below)}
 
 
-def contents(store: MemoryStore) -> dict[str, bytes]:
-    """All objects of a store."""
-    return {key: value.to_bytes() for key, value in store._store_dict.items()}
-
-
 LOCAL: dict[str, Callable[[Path], Any]] = {
     "text": str,
     "path": lambda path: path,
@@ -111,7 +88,7 @@ def test_a_folder_by_any_name(source: Path, expected: dict[str, bytes], tmp_path
     """Written, found finished, verified, replaced; as a graph too."""
     target = LOCAL[kind](tmp_path / "out.zarr")
     assert h5z.convert(source, target, **POLICY).status == "converted"
-    assert {key: value for key, value in listing(tmp_path / "out.zarr").items() if value is not None} == expected
+    assert stored(tmp_path / "out.zarr") == expected
     assert h5z.convert(source, target, **POLICY).status == "unchanged"
     assert h5z.verify(source, target, level="full").ok
     assert h5z.convert(source, target, overwrite=True, verify="full", chunks="source").ok
@@ -119,20 +96,20 @@ def test_a_folder_by_any_name(source: Path, expected: dict[str, bytes], tmp_path
     graphed = LOCAL[kind](tmp_path / "graphed.zarr")
     h5z.graph(h5z.plan(source, graphed, **POLICY)).compute(scheduler="threads")
     h5z.finalize(graphed)
-    assert {key: value for key, value in listing(tmp_path / "graphed.zarr").items() if value is not None} == expected
+    assert stored(tmp_path / "graphed.zarr") == expected
 
 
 def test_a_store_in_memory(source: Path, expected: dict[str, bytes]) -> None:
     store = MemoryStore()
     assert h5z.convert(source, store, **POLICY).status == "converted"
-    assert contents(store) == expected
+    assert stored_in(store) == expected
     assert h5z.convert(source, store, **POLICY).status == "unchanged"
     assert h5z.verify(source, store, level="full").ok
     with pytest.raises(TargetExistsError):
         h5z.convert(source, store, chunks="source")
     assert h5z.convert(source, store, overwrite=True, verify="full", chunks="source").ok
     assert zarr.open_group(store, mode="r")["group/x"].chunks == (10, 30)
-    assert not any(".h5z" in key for key in contents(store))
+    assert not any(".h5z" in key for key in stored_in(store))
 
 
 def test_a_plan_s_graph_writes_to_the_store_that_was_planned_for(source: Path, expected: dict[str, bytes]) -> None:
@@ -144,7 +121,7 @@ def test_a_plan_s_graph_writes_to_the_store_that_was_planned_for(source: Path, e
     except H5zError:
         return
     h5z.finalize(store)
-    assert contents(store) == expected
+    assert stored_in(store) == expected
 
 
 @pytest.mark.parametrize("make", [lambda path: LocalStore(path, read_only=True), lambda _: MemoryStore(read_only=True)])
@@ -186,7 +163,7 @@ def test_sources_by_url(
     url = place.format(server=server, source=source)
     held = {"source_options": options} if url.startswith("s3:") else {}
     assert h5z.convert(url, tmp_path / "out.zarr", verify="full", **held, **POLICY).ok
-    found = {key: value for key, value in listing(tmp_path / "out.zarr").items() if value is not None}
+    found = stored(tmp_path / "out.zarr")
     assert {key for key, _ in found.items() ^ expected.items()} == {"zarr.json"}
     assert h5z.convert(url, tmp_path / "out.zarr", **held, **POLICY).status == "unchanged"
 

@@ -33,7 +33,7 @@ import numpy as np
 
 from .forks import HOME, ForkServer
 from .s3server import Server, running
-from .test_bad_input import listing
+from .stored import listing
 from .tortured import Look, Objects, Place, Tally
 
 WORKERS = 2

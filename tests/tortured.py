@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .s3server import Server
-from .test_bad_input import listing
+from .stored import stored
 
 Objects = dict[str, bytes]
 
@@ -34,7 +34,7 @@ class Place:
         """All that a target is made of."""
         if self.server:
             return self.server.objects(f"bucket/{self.folder.name}/{target}")
-        return {key: value for key, value in listing(self.folder / target).items() if value is not None}
+        return stored(self.folder / target)
 
     def root(self, target: str) -> bytes | None:
         """The document by which a target opens."""

@@ -11,8 +11,9 @@ from h5z.events.layout import Layout, SessionLayout, tables
 from h5z.events.publish import publish
 from h5z.events.queries import between, children, find, frame, rows
 from h5z.events.readers import read
+from h5z.events.recorded_session import RECORDED_SESSION
 from h5z.events.records import Batch, Records
-from h5z.events.schema import RECORDED_SESSION, Attribute, Entity, Relation, Schema
+from h5z.events.schema import Attribute, Entity, Relation, Schema
 from h5z.events.stored import open_session, open_sessions
 
 __all__ = [

@@ -14,7 +14,8 @@ from h5z.events.places import SourceFile
 from h5z.events.problems import OnProblem
 from h5z.events.publish import located, metadata, publish
 from h5z.events.readers import read, session_id
-from h5z.events.schema import RECORDED_SESSION, Schema
+from h5z.events.recorded_session import RECORDED_SESSION
+from h5z.events.schema import Schema
 from h5z.hdf5.files import open_file
 from h5z.hdf5.listing import identify as state_of
 from h5z.policy import Policy

@@ -153,7 +153,7 @@ def tables(schema: Schema, where: str = "/{entity}s") -> SessionLayout:
 
     Examples
     --------
-    >>> from h5z.events.schema import RECORDED_SESSION
+    >>> from h5z.events.recorded_session import RECORDED_SESSION
     >>> tables(RECORDED_SESSION).entities["task"][0].path
     '/tasks'
     """

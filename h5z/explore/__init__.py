@@ -78,11 +78,20 @@ def scan_any(
     attributes: bool = True,
     storage_options: dict[str, Any] | None = None,
     sizes: bool = True,
-    **limits: Any,
+    isolated: bool = False,
+    timeout: float | None = None,
+    memory_limit: int | None = None,
 ) -> Tree:
-    """The Tree of an HDF5 file, read within the limits that `scan` takes, or of a Zarr store."""
+    """The Tree of an HDF5 file, within the limits that `scan` takes, or of a Zarr store."""
     if not is_hierarchy(path, storage_options):
-        return scan(path, attributes=attributes, storage_options=storage_options, **limits)
+        return scan(
+            path,
+            attributes=attributes,
+            storage_options=storage_options,
+            isolated=isolated,
+            timeout=timeout,
+            memory_limit=memory_limit,
+        )
     from h5z.explore.hierarchy import scan_hierarchy
 
     return scan_hierarchy(path, storage_options=storage_options, sizes=sizes)

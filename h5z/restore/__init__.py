@@ -88,16 +88,16 @@ def restore(
     limit = cast("int | None", Policy.of(None, {"memory": memory}).memory)
     if workers is not None and workers < 1:
         raise PlanError(f"workers: expected a positive number, found {workers}")
-    place = _local(path)
-    check_place(place, overwrite=overwrite)
+    file = _local(path)
+    check_place(file, overwrite=overwrite)
     headers = _headers(source, storage_options)
-    _check_apart(headers.tree.file, place)
+    _check_apart(headers.tree.file, file)
     count = max(1, workers or os.cpu_count() or 1)
-    kept = settle(headers, place, layouts)
+    kept = settle(headers, file, layouts)
     headers.tree = with_scales(headers.tree, headers.notes)
     moves = _plan(headers, kept, limit or _DEFAULT_MEMORY, count, limit)
-    with draft(place, overwrite=overwrite) as made:
-        return _Restoration(headers, moves, made, place).run(verify, count, limit or _DEFAULT_MEMORY, progress, start)
+    with draft(file, overwrite=overwrite) as drafted:
+        return _Restoration(headers, moves, drafted, file).run(verify, count, limit or _DEFAULT_MEMORY, progress, start)
 
 
 def _check_choice(name: str, found: Any, known: tuple[Any, ...]) -> None:
@@ -141,10 +141,10 @@ def _plan(headers: Headers, kept: set[str], memory: int, workers: int, limit: in
 
 
 class _Restoration:
-    """One run: the file is made, filled, checked."""
+    """One run: a draft of the file is made, filled, checked."""
 
-    def __init__(self, headers: Headers, moves: list[Move], made: Path, place: Path) -> None:
-        self.headers, self.moves, self.made, self.place = headers, moves, made, place
+    def __init__(self, headers: Headers, moves: list[Move], draft: Path, path: Path) -> None:
+        self.headers, self.moves, self.draft, self.path = headers, moves, draft, path
         self.problems: list[Problem] = []
         self.notes = list(headers.notes)
         self.unfiltered: set[str] = set()
@@ -159,13 +159,13 @@ class _Restoration:
             self._write(workers, memory, advance)
             self._check_sums(complete=verify == "full")
             differences, checked = self._verify(verify, advance) if verify else ((), 0)
-        size = self.made.stat().st_size
+        size = self.draft.stat().st_size
         if differences:
-            self.made.unlink()
+            self.draft.unlink()
         tree = self.headers.tree
         return Report(
             tree.file,
-            str(self.place),
+            str(self.path),
             "differs" if differences else "restored",
             arrays=sum(1 for _ in tree.arrays),
             groups=sum(1 for _ in tree.groups),
@@ -186,17 +186,17 @@ class _Restoration:
 
         tree = self.headers.tree
         try:
-            with open_new(self.made, tree) as file:
+            with open_new(self.draft, tree) as file:
                 hierarchy = Hierarchy(file, tree)
                 hierarchy.create()
                 hierarchy.attributes()
-                mover = Mover(file, hierarchy.refer, self.place.parent)
+                mover = Mover(file, hierarchy.refer, self.path.parent)
                 written = pump(mover.jobs(m for m in self.moves if m.node.path in hierarchy.made), workers, memory, advance)
                 mover.close()
         except H5zError:
             raise
         except (OSError, RuntimeError) as error:
-            raise TargetError(f"{self.place}: cannot be written ({one_line(error)})") from None
+            raise TargetError(f"{self.path}: cannot be written ({one_line(error)})") from None
         self.problems += [*hierarchy.problems, *written]
         self.unfiltered = {*mover.unencoded, *(move.node.path for move in self.moves if move.skipped)}
         for node in tree.arrays:
@@ -211,7 +211,7 @@ class _Restoration:
                 names = ", ".join(f"{f[0]} ({f[1]})" for i, f in enumerate(move.node.filters) if move.skipped >> i & 1)
                 self.notes.append(f"{move.node.path}: its chunks skip the filter {names}, which cannot encode here")
         if tree.user_block:
-            with self.made.open("r+b") as raw:
+            with self.draft.open("r+b") as raw:
                 raw.write(base64.b64decode(tree.user_block))
 
     def _check_sums(self, *, complete: bool) -> None:
@@ -227,9 +227,9 @@ class _Restoration:
         from h5z.restore.check import check_headers, check_values
 
         left_out = {problem.path for problem in (*self.headers.not_carried, *self.problems)}
-        found = list(check_headers(self.made, self.headers.tree, left_out, self.unfiltered))
+        found = list(check_headers(self.draft, self.headers.tree, left_out, self.unfiltered))
         if level == "structure":
             return tuple(found), 0
         broken = {difference.path for difference in found} | left_out
-        values, checked = check_values(self.made, [m for m in self.moves if m.node.path not in broken], level, advance)
+        values, checked = check_values(self.draft, [m for m in self.moves if m.node.path not in broken], level, advance)
         return (*found, *values), checked

@@ -47,15 +47,15 @@ def draft(path: Path, *, overwrite: bool) -> Iterator[Path]:
         If another file took the place in the meantime.
     """
     remove_stale(path)
-    made = path.with_name(f".{path.name[:120]}.h5z-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
+    drafted = path.with_name(f".{path.name[:120]}.h5z-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
     try:
-        yield made
-        if made.exists():
-            _sync(made)
+        yield drafted
+        if drafted.exists():
+            _sync(drafted)
             if overwrite:
-                os.replace(made, path)
+                os.replace(drafted, path)
             else:
-                _place(made, path)
+                _place(drafted, path)
             _sync(path.parent)
     except OSError as error:
         if isinstance(error, H5zError):
@@ -63,18 +63,18 @@ def draft(path: Path, *, overwrite: bool) -> Iterator[Path]:
         raise TargetError(f"{path}: cannot be written ({error.strerror or one_line(error)})") from None
     finally:
         with suppress(OSError):
-            made.unlink(missing_ok=True)
+            drafted.unlink(missing_ok=True)
 
 
-def _place(made: Path, path: Path) -> None:
+def _place(drafted: Path, path: Path) -> None:
     """Rename without replacing: a hard link fails where there is a file; file systems without them have a gap in time."""
     try:
-        os.link(made, path)
+        os.link(drafted, path)
     except FileExistsError:
         raise TargetExistsError(f"{path}: expected nothing, found a file that another wrote meanwhile") from None
     except OSError:
         check_place(path, overwrite=False)
-        os.rename(made, path)
+        os.rename(drafted, path)
 
 
 def _sync(path: Path) -> None:

@@ -13,7 +13,8 @@ from h5z.container.salvage import check as check_container
 from h5z.container.salvage import salvage
 from h5z.errors import PlanError, SourceError, TargetError, one_line
 from h5z.scheduling import Job, run, watching
-from h5z.shards.folder import RECORD, Array, ShardFolder
+from h5z.shards.arrays import RECORD, Array
+from h5z.shards.folder import ShardFolder
 from h5z.shards.places import Coordinates
 from h5z.shards.plain import write_plain
 from h5z.shards.report import Problem, ShardReport

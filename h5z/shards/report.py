@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from h5z.nodes import Record
-from h5z.report import size
+from h5z.report import Summary, size
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Problem(Record):
 
 
 @dataclass(frozen=True)
-class ShardReport(Record):
+class ShardReport(Summary):
     """What was done to a store.
 
     Attributes
@@ -39,22 +39,16 @@ class ShardReport(Record):
     containers: int = 0
     chunks: int = 0
     nbytes: int = 0
-    problems: tuple[Problem, ...] = field(default=())
+    problems: tuple[Problem, ...] = ()
 
     @property
     def ok(self) -> bool:
         """Whether nothing is wrong."""
         return not self.problems
 
-    @property
-    def exit_code(self) -> int:
-        """The exit status of the command line."""
-        return 0 if self.ok else 1
-
     def to_dict(self) -> dict[str, Any]:
-        """Return the report as JSON's own types."""
-        problems = [problem.to_dict() for problem in self.problems]
-        return {**super().to_dict(), "problems": problems, "ok": self.ok}
+        """Return the report as JSON's own types, `problems` also where there are none."""
+        return {"problems": [], **super().to_dict()}
 
     def __str__(self) -> str:
         what = "shards" if self.action == "exported" else "containers"

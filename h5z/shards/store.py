@@ -16,6 +16,7 @@ from h5z.errors import PlanError
 from h5z.shards import moving as shards
 from h5z.shards.export import export
 from h5z.shards.folder import ShardFolder
+from h5z.shards.moving import Progress
 from h5z.shards.report import ShardReport
 
 Mode = Literal["r", "r+", "a", "w", "w-"]
@@ -248,23 +249,27 @@ class H5ShardStore(Store):
 
     # The whole store
 
-    def consolidate(self, **options: Any) -> ShardReport:
+    def consolidate(self, *, scheduler: Any = None, workers: int | None = None, progress: Progress = False) -> ShardReport:
         """Move loose chunks into containers, in place: see `h5z.shards.consolidate`."""
         self._check_writable()
-        return shards.consolidate(self, **options)
+        return shards.consolidate(self, scheduler=scheduler, workers=workers, progress=progress)
 
-    def unconsolidate(self, **options: Any) -> ShardReport:
+    def unconsolidate(self, *, scheduler: Any = None, workers: int | None = None, progress: Progress = False) -> ShardReport:
         """Move chunks out of containers, in place: see `h5z.shards.unconsolidate`."""
         self._check_writable()
-        return shards.unconsolidate(self, **options)
+        return shards.unconsolidate(self, scheduler=scheduler, workers=workers, progress=progress)
 
-    def export(self, target: str | os.PathLike[str], **options: Any) -> ShardReport:
+    def export(
+        self, target: str | os.PathLike[str], *, scheduler: Any = None, workers: int | None = None, progress: Progress = False
+    ) -> ShardReport:
         """Write a plain Zarr v3 store with the sharding codec: see `h5z.shards.export.export`."""
-        return export(self, target, **options)
+        return export(self, target, scheduler=scheduler, workers=workers, progress=progress)
 
-    def check(self, **options: Any) -> ShardReport:
+    def check(
+        self, *, repair: bool = False, scheduler: Any = None, workers: int | None = None, progress: Progress = False
+    ) -> ShardReport:
         """Compare every chunk in containers with its checksum: see `h5z.shards.check`."""
-        return shards.check(self, **options)
+        return shards.check(self, repair=repair, scheduler=scheduler, workers=workers, progress=progress)
 
 
 def _bounds(wanted: ByteRequest | None) -> tuple[int, int | None]:

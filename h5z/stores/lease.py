@@ -14,24 +14,17 @@ SOSP 1989; numbers that only grow as fencing tokens: M. Kleppmann, "How to do di
 
 from __future__ import annotations
 
-import getpass
-import json
-import os
-import socket
 import threading
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from h5z.errors import H5zError, LeaseLostError, TargetHeldError, one_line
 from h5z.stores.claims import Claims
-from h5z.stores.disk import boot
+from h5z.stores.holder import SPAN, Holder, clock
 
-SPAN = 60.0  # seconds
 _RENEWALS = 4  # in a span
 _TRIES = 100
 
@@ -55,102 +48,6 @@ class Lease:
     def name(self) -> str:
         """The claim's name."""
         return str(self.number)
-
-
-@dataclass(frozen=True)
-class Holder:
-    """Who holds a lease: what a claim says."""
-
-    run: str
-    span: float
-    over: str | None = None
-    shared: bool = False
-    host: str = ""
-    user: str = ""
-    pid: int = 0
-    machine: str = ""
-    started: str = ""
-    since: str = ""
-    clock: float = 0.0
-    renewals: int = 0
-    released: bool = False
-
-    @classmethod
-    def here(cls, span: float, *, shared: bool) -> Holder:
-        """A new run of this process."""
-        try:
-            user = getpass.getuser()
-        except (OSError, KeyError, ImportError):  # a user without a name
-            user = str(os.getuid()) if hasattr(os, "getuid") else ""
-        return cls(
-            uuid.uuid4().hex,
-            span,
-            shared=shared,
-            host=socket.gethostname(),
-            user=user,
-            pid=os.getpid(),
-            machine=_machine(),
-            started=_started(os.getpid()) or "",
-            since=datetime.now(UTC).isoformat(timespec="seconds"),
-            clock=_clock(),
-        )
-
-    @classmethod
-    def parse(cls, text: bytes) -> Holder:
-        """What a claim's text says; of one that cannot be read, as little as is sure."""
-        try:
-            return cls(**json.loads(text))
-        except (ValueError, TypeError):
-            return cls("", SPAN)
-
-    def text(self) -> bytes:
-        """The claim's text."""
-        return json.dumps(asdict(self)).encode()
-
-    def same_process(self, other: Holder) -> bool:
-        """Whether both are of one process."""
-        return bool(self.machine) and (self.machine, self.pid, self.started) == (other.machine, other.pid, other.started)
-
-    def dead(self, here: Holder) -> bool:
-        """Whether its process ran on this machine and is no more; a later process of its number is another one."""
-        if not self.machine or self.machine != here.machine:
-            return False
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
-            return True
-        except OSError:  # it is another user's
-            pass
-        started = _started(self.pid)
-        return started is not None and started != self.started
-
-    def __str__(self) -> str:
-        """For people."""
-        who = f"{self.user}@{self.host}, process {self.pid}, since {self.since}"
-        return f"run {self.run[:8]} ({who})" if self.run else "a run that has not said who it is"
-
-
-def _machine() -> str:
-    """What names this boot of this machine and this space of process numbers; empty where there is no telling."""
-    try:
-        return f"{boot()} {os.readlink('/proc/self/ns/pid')}" if boot() else ""
-    except OSError:
-        return ""
-
-
-def _started(pid: int) -> str | None:
-    """When a process started, in the kernel's ticks; empty if it is dead and not yet buried, None where there is no telling."""
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            stat = file.read().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return "" if stat[0] in "ZX" else stat[19]
-
-
-def _clock() -> float:
-    """Seconds by a clock that runs on while a process, or the machine, sleeps."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 @dataclass
@@ -223,7 +120,7 @@ def _acquire(claims: Claims, target: str, mine: Holder, *, adopt: bool, patient:
             if not _free(claims, str(last), found, mine, adopt=adopt) and not (patient and _ran_out(claims, str(last), found)):
                 raise held(target, found)
             over = found.run
-        mine = replace(mine, over=over, clock=_clock())
+        mine = replace(mine, over=over, clock=clock())
         lease = Lease(last + 1, mine.run, mine.span, mine.shared)
         if not claims.create(lease.name, mine.text()):
             continue
@@ -274,8 +171,8 @@ def _free(claims: Claims, name: str, found: Holder, here: Holder, *, adopt: bool
 
 def _ran_out(claims: Claims, name: str, found: Holder) -> bool:
     """Watch a claim for its span: whether it is not renewed."""
-    first, end = claims.sign(name), _clock() + found.span
-    while _clock() < end:
+    first, end = claims.sign(name), clock() + found.span
+    while clock() < end:
         time.sleep(min(found.span / 20, 1.0))
         if claims.sign(name) != first:
             return False
@@ -299,7 +196,7 @@ def _keep(claims: Claims, lease: Lease, watch: _Watch) -> None:
 
 def _renew(claims: Claims, lease: Lease, watch: _Watch) -> None:
     """Renew a lease, then see that nobody has superseded it meanwhile."""
-    start = _clock()
+    start = clock()
     _see(claims, lease, watch)
     if watch.holder is not None and not watch.ended.is_set():
         watch.holder = replace(watch.holder, renewals=watch.holder.renewals + 1, clock=start)
@@ -337,10 +234,10 @@ def check(claims: Claims, lease: Lease, target: str, *, now: bool = False) -> No
         If it does not, or that cannot be told any more.
     """
     watch = _watches.setdefault(lease.run, _Watch())
-    if not now and not watch.lost and _clock() < watch.until:
+    if not now and not watch.lost and clock() < watch.until:
         return
     with watch.lock:
-        if now or _clock() >= watch.until:
+        if now or clock() >= watch.until:
             try:
                 _renew(claims, lease, watch)
             except H5zError:
@@ -357,8 +254,8 @@ def _still_alive(claims: Claims, lease: Lease, watch: _Watch) -> None:
     """Note it if the run that renews a lease, in another process, has died."""
     sign = claims.sign(lease.name)
     if watch.seen is None or watch.seen[0] != sign:
-        watch.seen = sign, _clock()
-    elif _clock() - watch.seen[1] > lease.span:
+        watch.seen = sign, clock()
+    elif clock() - watch.seen[1] > lease.span:
         watch.lost = "its run has ended"
 
 
@@ -377,7 +274,7 @@ def let_go(claims: Claims, lease: Lease, *, remove: bool) -> None:
     """Retire a lease's claim, or remove it where the run leaves nothing else behind; one that is lost is let be."""
     watch = _watches.setdefault(lease.run, _Watch())
     with watch.lock:
-        if _clock() >= watch.until:
+        if clock() >= watch.until:
             _see(claims, lease, watch)
         if watch.lost:
             return

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from h5z.nodes import Record
-from h5z.report import size
+from h5z.report import Summary, size
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,7 @@ class Flaw(Record):
 
 
 @dataclass(frozen=True)
-class VaultReport(Record):
+class VaultReport(Summary):
     """What a call did.
 
     Attributes
@@ -44,9 +43,9 @@ class VaultReport(Record):
     nbytes: int = 0
     stored_nbytes: int = 0
     seconds: float = 0.0
-    quarantined: tuple[Flaw, ...] = field(default=())
-    flaws: tuple[Flaw, ...] = field(default=())
-    notes: tuple[str, ...] = field(default=())
+    quarantined: tuple[Flaw, ...] = ()
+    flaws: tuple[Flaw, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -57,10 +56,6 @@ class VaultReport(Record):
     def exit_code(self) -> int:
         """The exit status of the command line: 1 with flaws, 5 with files in quarantine, else 0."""
         return 1 if self.flaws else 5 if self.quarantined else 0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the report as JSON's own types."""
-        return {**super().to_dict(), "ok": self.ok}
 
     def __str__(self) -> str:
         """The report in a few lines."""

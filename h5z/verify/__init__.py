@@ -9,14 +9,14 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from h5z import planning
 from h5z.credentials import separate, shown
 from h5z.errors import PlanError, TargetError, TargetHeldError
 from h5z.hdf5.files import forget, open_file
-from h5z.isolation import can_isolate, run_isolated
+from h5z.isolation import Guard, can_isolate, run_isolated
 from h5z.plan import Plan
-from h5z.planning import plan
 from h5z.policy import Policy
-from h5z.report import Report
+from h5z.report import Difference, Report
 from h5z.scheduling import telling, watching
 from h5z.tasks import account
 from h5z.verify.checking import LEVELS, check
@@ -66,19 +66,10 @@ def verify(
     PlanError
         If a repair is asked for of a target that another source or policy made, or without a source.
     """
-    from h5z.target import MARK, Target
+    from h5z.target import Target
 
     if level not in LEVELS:
         raise PlanError(f"level: expected one of {', '.join(map(repr, LEVELS))}, found {level!r}")
-    limits: dict[str, Any] = {"timeout": timeout, "memory_limit": memory_limit}
-    if isolated and source is not None and target is not None and can_isolate(target, scheduler):
-        given = {"level": level, "repair": repair, "scheduler": scheduler}
-        given |= {"storage_options": storage_options, "source_options": source_options}
-        with telling(progress) as tell:
-            subject = shown(os.fspath(source))
-            answer = run_isolated(verify, source, target, subject=subject, progress=tell, **limits, **given)
-        return Report.from_dict(answer)
-    start = time.perf_counter()
     if source is None or target is None:
         from h5z.verify.audit import audit
 
@@ -86,39 +77,79 @@ def verify(
         if repair:
             raise PlanError(f"{alone.name}: a repair needs the source, found none")
         return audit(alone, level, scheduler, progress)
-    place = Target.of(target, storage_options)
+    if isolated and can_isolate(target, scheduler):
+        with telling(progress) as tell:
+            report = run_isolated(
+                verify,
+                source,
+                target,
+                subject=shown(os.fspath(source)),
+                timeout=timeout,
+                memory_limit=memory_limit,
+                progress=tell,
+                level=level,
+                repair=repair,
+                scheduler=scheduler,
+                storage_options=storage_options,
+                source_options=source_options,
+            )
+        return Report.from_dict(report)
+    start = time.perf_counter()
     source, source_options = separate(os.fspath(source), source_options)
     open_file(source, source_options).close()
-    made = _plan_again(source, place, target, source_options, isolated=isolated, **limits)
-    guard = {"subject": made.source, **limits} if isolated else None
+    opened = Target.of(target, storage_options)
+    policy = _policy_of(opened)
+    plan = planning.plan(
+        source,
+        target,
+        policy=policy,
+        storage_options=source_options,
+        isolated=isolated,
+        timeout=timeout,
+        memory_limit=memory_limit,
+    )
+    guard = Guard(plan.source, timeout, memory_limit) if isolated else None
     notes: tuple[str, ...] = ()
     try:
-        with watching(progress, made.nbytes * (2 if level == "full" else 1)) as advance:
-            differences, checked, _ = check(made, place, level, scheduler, advance, source_options, finished=True, guard=guard)
-            if repair and differences:
-                from h5z.commit import holding
-                from h5z.verify.repair import repair_target
-
-                with holding(place) as held:
-                    differences, notes = repair_target(made, held, differences, scheduler, source_options)
-            elif repair and MARK in place.names():  # a repair that was killed may have left nothing to do but its lease
-                with suppress(TargetHeldError):
-                    place.hold().release()
+        with watching(progress, plan.nbytes * (2 if level == "full" else 1)) as advance:
+            differences, checked, _ = check(plan, opened, level, scheduler, advance, source_options, finished=True, guard=guard)
+        if repair:
+            differences, notes = _repair(plan, opened, differences, scheduler, source_options)
     finally:
-        forget(made.source)
+        forget(plan.source)
     status = "differs" if differences else "repaired" if notes else "verified"
-    found = account(made, place, status, start, differences=differences, level=level, checked_nbytes=checked)
-    return replace(found, notes=(*found.notes, *notes))
+    report = account(plan, opened, status, start, differences=differences, level=level, checked_nbytes=checked)
+    return replace(report, notes=(*report.notes, *notes))
 
 
-def _plan_again(source: str, place: Target, target: Any, source_options: dict[str, Any] | None, **limits: Any) -> Plan:
-    """The plan that a finished target's policy makes of the source today."""
-    root = place.root()
+def _repair(
+    plan: Plan,
+    target: Target,
+    differences: tuple[Difference, ...],
+    scheduler: Any,
+    source_options: dict[str, Any] | None,
+) -> tuple[tuple[Difference, ...], tuple[str, ...]]:
+    """Write anew what differs; return what differs still, and what was done."""
+    from h5z.commit import holding
+    from h5z.target import MARK
+    from h5z.verify.repair import repair_target
+
+    if differences:
+        with holding(target) as held:
+            return repair_target(plan, held, differences, scheduler, source_options)
+    if MARK in target.names():  # a repair that was killed may have left nothing to do but its lease
+        with suppress(TargetHeldError):
+            target.hold().release()
+    return (), ()
+
+
+def _policy_of(target: Target) -> Policy:
+    """The policy that a finished target was made by."""
+    root = target.root()
     if root is None:
-        found = "an unfinished one" if place.exists() else "nothing"
-        raise TargetError(f"{place.name}: expected a finished Zarr hierarchy, found {found}")
+        found = "an unfinished one" if target.exists() else "nothing"
+        raise TargetError(f"{target.name}: expected a finished Zarr hierarchy, found {found}")
     record = root.get("h5z")
     if not isinstance(record, dict) or "policy" not in record:
-        raise TargetError(f"{place.name}: expected a target of h5z, found a Zarr hierarchy without its record")
-    policy = Policy.from_dict(record["policy"])
-    return plan(source, target, policy=policy, storage_options=source_options, **limits)
+        raise TargetError(f"{target.name}: expected a target of h5z, found a Zarr hierarchy without its record")
+    return Policy.from_dict(record["policy"])

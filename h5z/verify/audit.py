@@ -29,7 +29,7 @@ Found = tuple[str, Stored, Difference | None]
 
 
 def audit(
-    place: Target, level: str = "full", scheduler: Any = None, progress: bool | Callable[[int, int], None] = False
+    target: Target, level: str = "full", scheduler: Any = None, progress: bool | Callable[[int, int], None] = False
 ) -> Report:
     """Compare the arrays of a Zarr hierarchy with the digests under their `h5z` attribute, or stored bytes with checksums.
 
@@ -46,25 +46,25 @@ def audit(
         If no hierarchy opens there, or its arrays carry neither digest nor checksum.
     """
     start = time.perf_counter()
-    root = place.root()
+    root = target.root()
     if root is None:
-        there = "an unfinished one" if place.exists() else "nothing"
-        raise TargetError(f"{place.name}: expected a finished Zarr hierarchy, found {there}")
+        there = "an unfinished one" if target.exists() else "nothing"
+        raise TargetError(f"{target.name}: expected a finished Zarr hierarchy, found {there}")
     record: Any = root.get("h5z", {})
     checksums: dict[str, str] = dict(record.get("checksums", {}))
-    arrays, groups = _members(place)
+    arrays, groups = _members(target)
     digests = {path: found for path, array in arrays.items() if (found := _digest(array)) is not None}
     if arrays and not digests and not checksums:
-        raise TargetError(f"{place.name}: expected arrays that carry digests, found none: verify it with its source")
+        raise TargetError(f"{target.name}: expected arrays that carry digests, found none: verify it with its source")
     missing = [Difference(path, "array", "an array", "none") for path in sorted({*checksums} - {*arrays})]
     nbytes = sum(array.nbytes for array in arrays.values())
     with watching(progress, nbytes) as advance:
-        jobs = _jobs(place, arrays, level)
+        jobs = _jobs(target, arrays, level)
         differences, notes = _judge(run(jobs, scheduler, os.cpu_count() or 1, advance), level, checksums, digests)
     unlike = (*missing, *differences)
     return Report(
         "",
-        place.name,
+        target.name,
         "differs" if unlike else "verified",
         arrays=len(arrays),
         groups=groups,
@@ -77,11 +77,11 @@ def audit(
     )
 
 
-def _members(place: Target) -> tuple[dict[str, zarr.Array[Any]], int]:
+def _members(target: Target) -> tuple[dict[str, zarr.Array[Any]], int]:
     """Every array by path, and the number of groups, the root among them."""
-    with reaching(place.name), warnings.catch_warnings():
+    with reaching(target.name), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        group = zarr.open_group(StorePath(place.store, place.prefix.rstrip("/")), mode="r")
+        group = zarr.open_group(StorePath(target.store, target.prefix.rstrip("/")), mode="r")
         members = list(group.members(max_depth=None))
     arrays = {f"/{name}": node for name, node in members if isinstance(node, zarr.Array)}
     return arrays, 1 + len(members) - len(arrays)
@@ -92,13 +92,13 @@ def _digest(array: zarr.Array[Any]) -> str | None:
     return str(record["digest"]) if isinstance(record, Mapping) and "digest" in record else None
 
 
-def _jobs(place: Target, arrays: Mapping[str, zarr.Array[Any]], level: str) -> Iterator[Job]:
+def _jobs(target: Target, arrays: Mapping[str, zarr.Array[Any]], level: str) -> Iterator[Job]:
     """Tasks that read units, each of one array."""
     for path, array in arrays.items() if level != "structure" else ():
         unit = array.shards or array.chunks
         grid = ChunkGrid(array.shape, unit)
         unit_nbytes = math.prod(map(min, unit, array.shape)) * array.dtype.itemsize
-        document = _document(place, path, array)
+        document = _document(target, path, array)
         numbers: Sequence[int] = range(grid.size)
         if level == "sample":
             chosen = {0, grid.size - 1, *(random.randrange(grid.size) for _ in range(_SAMPLES))} if grid.size else set()
@@ -106,24 +106,24 @@ def _jobs(place: Target, arrays: Mapping[str, zarr.Array[Any]], level: str) -> I
         step = max(1, _JOB_NBYTES // max(1, unit_nbytes))
         for first in range(0, len(numbers), step):
             some = numbers[first : first + step]
-            yield _read, (place, path, document, tuple(some)), len(some) * unit_nbytes
+            yield _read, (target, path, document, tuple(some)), len(some) * unit_nbytes
 
 
-def _document(place: Target, path: str, array: zarr.Array[Any]) -> dict[str, Any]:
+def _document(target: Target, path: str, array: zarr.Array[Any]) -> dict[str, Any]:
     """An array's metadata as it is stored, where that is one document: zarr's own words for it lose which NaN fills it."""
     if array.metadata.zarr_format == 3:
-        raw = place.get(f"{path.strip('/')}/zarr.json")
+        raw = target.get(f"{path.strip('/')}/zarr.json")
         if raw is None:
-            raise TargetError(f"{place.name}: {path}: expected its metadata, found none: they were removed meanwhile")
+            raise TargetError(f"{target.name}: {path}: expected its metadata, found none: they were removed meanwhile")
         return dict(json.loads(raw))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # data types that zarr does not know by name
         return dict(array.metadata.to_dict())
 
 
-def _read(place: Target, path: str, document: dict[str, Any], numbers: tuple[int, ...]) -> Found:
+def _read(target: Target, path: str, document: dict[str, Any], numbers: tuple[int, ...]) -> Found:
     """What is stored of some units, and the first that cannot be read."""
-    reader = UnitReader(place, path, document, int(document["zarr_format"]))
+    reader = UnitReader(target, path, document, int(document["zarr_format"]))
     out, difference = Stored(), None
     for number in numbers:
         index = reader.grid.index(number)

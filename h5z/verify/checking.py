@@ -6,12 +6,12 @@ import math
 import random
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from h5z.arrayplan import ArrayPlan
 from h5z.digest import Digest, constant_digest, digest, total
 from h5z.grid import ChunkGrid, Region, grow, intersect, region_shape
-from h5z.isolation import guarding
+from h5z.isolation import Guard, guarding
 from h5z.isolation.heartbeat import beat
 from h5z.joining.arrays import Readable, narrowed
 from h5z.nodes import Shape
@@ -22,8 +22,10 @@ from h5z.tasks import source_array
 
 if TYPE_CHECKING:
     from h5z.target import Target
-    from h5z.units import TargetArray
+    from h5z.units import Stored, TargetArray
 
+Pairs: TypeAlias = "list[tuple[Readable, TargetArray]]"  # an array as its source has it, and as its target has
+Work: TypeAlias = Callable[[Iterable[Job]], list[Any]]  # runs jobs where they shall run
 LEVELS = ("structure", "sample", "full")
 _SAMPLES = 4
 _JOB_NBYTES = 16 << 20
@@ -32,15 +34,15 @@ _MOST_PIECES = 1024  # of an array, about: regions where nothing is stored are d
 
 
 def check(
-    made: Plan,
-    place: Target,
+    plan: Plan,
+    target: Target,
     level: str,
     scheduler: Any,
     advance: Callable[[int], None],
     source_options: dict[str, Any] | None = None,
     *,
     finished: bool = False,
-    guard: dict[str, Any] | None = None,
+    guard: Guard | None = None,
 ) -> tuple[tuple[Difference, ...], int, dict[str, Digest]]:
     """Compare a target's arrays with the plan's source; of a finished target also its metadata with the plan.
 
@@ -53,50 +55,73 @@ def check(
     digests : dict
         Of every array that is the same on both sides, by path; at level "full".
     """
-    from h5z.units import Stored, TargetArray
+    from h5z.units import TargetArray
     from h5z.verify.differences import structure
 
     def work(jobs: Iterable[Job]) -> list[Any]:
-        return run(guarding(jobs, guard), scheduler, made.workers, advance)
+        return run(guarding(jobs, guard), scheduler, plan.workers, advance)
 
-    units = place.seat_of(made)
-    found, digests = structure(made, place, finished=True) if finished and not made.parts else ([], {})
+    found, digests = structure(plan, target, finished=True) if finished and not plan.parts else ([], {})
+    if level == "structure":
+        return tuple(found), 0, {}
     broken = {difference.path for difference in found}
-    pairs: list[tuple[Readable, TargetArray]] = [
+    seat = target.seat_of(plan)
+    pairs: Pairs = [
         (
-            source_array(made, array, source_options, direct=False, place=units),
-            TargetArray(units, array, made.policy.zarr_format),
+            source_array(plan, array, source_options, direct=False, place=seat),
+            TargetArray(seat, array, plan.policy.zarr_format),
         )
-        for array in made.arrays
-        if level != "structure" and array.path not in broken
+        for array in plan.arrays
+        if array.path not in broken
     ]
-    if level != "full":
-        samples = [(narrowed(source, region), written, region) for source, written in pairs for region in _sampled(written.plan)]
-        results = work((_differences, (group,), nbytes) for group, nbytes in _grouped(samples))
-        first = {item["path"]: Difference(**item) for group in reversed(results) for item in reversed(group)}
-        return (*found, *first.values()), sum(region_nbytes(written.plan, region) for _, written, region in samples), {}
+    if level == "sample":
+        differences, checked = _compare_samples(pairs, work)
+        return (*found, *differences), checked, {}
+    sums, written_digests = recorded(target, finished)
+    differences, same = _compare_digests(pairs, work, sums, digests | written_digests)
+    return (*found, *differences), sum(written.plan.nbytes for _, written in pairs), same
+
+
+def _compare_samples(pairs: Pairs, work: Work) -> tuple[list[Difference], int]:
+    """The first difference of each array in some regions of it, and the bytes of those."""
+    samples = [(narrowed(source, region), written, region) for source, written in pairs for region in _sampled(written.plan)]
+    results = work((_differences, (group,), nbytes) for group, nbytes in _grouped(samples))
+    first = {item["path"]: Difference(**item) for group in reversed(results) for item in reversed(group)}
+    return list(first.values()), sum(region_nbytes(written.plan, region) for _, written, region in samples)
+
+
+def _compare_digests(
+    pairs: Pairs, work: Work, checksums: dict[str, str], digests: dict[str, Digest]
+) -> tuple[list[Difference], dict[str, Digest]]:
+    """The first difference of each array in all of it; and the digests of those that have none, by path.
+
+    Parameters
+    ----------
+    checksums, digests : dict
+        Of stored bytes and of values, as they were taken when they were written; by path, where they are known.
+    """
+    from h5z.units import Stored
+
     of_source, of_target = _both_sides(pairs, work)
-    sums, written_digests = recorded(place, finished)
-    digests |= written_digests
-    same = {}
+    differences, same = [], {}
     for source, written in pairs:
         path = written.plan.path
         expected, (stored, difference) = of_source.get(path, Digest()), of_target.get(path, (Stored(), None))
         checksum = f"{stored.checksum:016x}"
         if difference is None and stored.digest != expected:
             difference = _first(source, written, expected, stored.digest)
-        if difference is None and checksum != sums.get(path, checksum):
-            difference = Difference(path, "checksum of stored bytes", sums[path], checksum)
+        if difference is None and checksum != checksums.get(path, checksum):
+            difference = Difference(path, "checksum of stored bytes", checksums[path], checksum)
         if difference is None and expected != digests.get(path, expected):
             difference = Difference(path, "digest of values", str(digests[path]), str(expected))
         if difference is None:
             same[path] = expected
         else:
-            found.append(difference)
-    return tuple(found), sum(written.plan.nbytes for _, written in pairs), same
+            differences.append(difference)
+    return differences, same
 
 
-def _both_sides(pairs: list[tuple[Readable, TargetArray]], work: Callable[[Iterable[Job]], list[Any]]) -> Any:
+def _both_sides(pairs: Pairs, work: Work) -> tuple[dict[str, Digest], dict[str, tuple[Stored, Difference | None]]]:
     """What each side holds, by path: the source's digests; and what is stored, or the first unit that cannot be read."""
     from h5z.units import Stored
 
@@ -113,7 +138,7 @@ def _both_sides(pairs: list[tuple[Readable, TargetArray]], work: Callable[[Itera
         ((_target_digests, (group,), nbytes) for group, nbytes in _grouped(units)),
     )
     of_source: dict[str, Digest] = {}
-    of_target: dict[str, Any] = {}
+    of_target: dict[str, tuple[Stored, Difference | None]] = {}
     for side, results in work(jobs):
         for path, result, difference in results:
             if side == "source":
@@ -221,14 +246,14 @@ def _first(source: Readable, written: TargetArray, expected: Digest, found: Dige
     return Difference(written.plan.path, "digest of values", str(expected), str(found))
 
 
-def recorded(place: Target, finished: bool) -> tuple[dict[str, str], dict[str, Digest]]:
+def recorded(target: Target, finished: bool) -> tuple[dict[str, str], dict[str, Digest]]:
     """The checksums of stored bytes and the digests of values that were taken when they were written, by path."""
     from h5z.commit import checksums, recorded_digests
 
     if finished:
-        record: Any = (place.root() or {}).get("h5z", {})
+        record: Any = (target.root() or {}).get("h5z", {})
         return dict(record.get("checksums", {})), {}
-    done = place.done()
+    done = target.done()
     return checksums(done), recorded_digests(done)
 
 

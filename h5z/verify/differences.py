@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from h5z.units import TargetArray
 
 
-def structure(made: Plan, place: Target, *, finished: bool) -> tuple[list[Difference], dict[str, Digest]]:
+def structure(plan: Plan, target: Target, *, finished: bool) -> tuple[list[Difference], dict[str, Digest]]:
     """Every metadata document that is not as planned, of an unfinished target all but the root's; and the arrays' digests."""
     differences: list[Difference] = []
     digests: dict[str, Digest] = {}
-    for key, expected in plan_documents(made).items():
+    for key, expected in plan_documents(plan).items():
         if "/" not in key and not finished:
             continue
-        raw = place.get(key)
+        raw = target.get(key)
         path = "/" + key.rpartition("/")[0]
         if raw is None:
             differences.append(Difference(path, "metadata", "a document", "none"))
@@ -48,7 +48,7 @@ def structure(made: Plan, place: Target, *, finished: bool) -> tuple[list[Differ
 def _document(path: str, expected: dict[str, Json], found: dict[str, Json]) -> Iterator[Difference]:
     for name in sorted({*expected, *found}):
         wanted, got = expected.get(name), found.get(name)
-        if name in ("attributes",) and isinstance(wanted, dict) and isinstance(got, dict):
+        if name == "attributes" and isinstance(wanted, dict) and isinstance(got, dict):
             for key in sorted({*wanted, *got}):
                 if not _same(wanted.get(key), got.get(key)):
                     yield Difference(path, f"attribute {key}", _short(wanted.get(key)), _short(got.get(key)))
@@ -73,11 +73,11 @@ def compare(source: Readable, target: TargetArray, region: Region) -> Difference
         found = target.read(region)
     except Exception as error:  # a decoder may raise anything on damaged bytes
         return unreadable(path, region, error)
-    place = first_difference(expected, found)
-    if place is None:
+    index = first_difference(expected, found)
+    if index is None:
         return None
-    offset = [int(i) + s.start for i, s in zip(place, region, strict=True)]
-    return Difference(path, f"value at {offset}", repr(expected[place]), repr(found[place]))
+    offset = [int(i) + s.start for i, s in zip(index, region, strict=True)]
+    return Difference(path, f"value at {offset}", repr(expected[index]), repr(found[index]))
 
 
 def unreadable(path: str, region: Region, error: Exception) -> Difference:

@@ -35,8 +35,8 @@ class _Careful(Target):
 
 
 def repair_target(
-    made: Plan,
-    place: Target,
+    plan: Plan,
+    target: Target,
     differences: Iterable[Difference],
     scheduler: Any = None,
     source_options: dict[str, Any] | None = None,
@@ -55,34 +55,34 @@ def repair_target(
     PlanError
         If the target is of another source, or another policy.
     """
-    record: Any = (place.root() or {}).get("h5z", {})
-    if record.get("fingerprint") != made.fingerprint:
+    record: Any = (target.root() or {}).get("h5z", {})
+    if record.get("fingerprint") != plan.fingerprint:
         raise PlanError(
-            f"{place.name}: expected a target of {made.source} as it is now, found one of another file, or of this one before it "
-            "changed (convert it with overwrite)"
+            f"{target.name}: expected a target of {plan.source} as it is now, found one of another file, or of this one before "
+            "it changed (convert it with overwrite)"
         )
-    careful = _Careful(**{item.name: getattr(place, item.name) for item in fields(place)})
-    arrays = {array.path: array for array in made.arrays}
+    careful = _Careful(**{item.name: getattr(target, item.name) for item in fields(target)})
+    arrays = {array.path: array for array in plan.arrays}
     damaged = {difference.path for difference in differences}
     sums, notes = dict(record.get("checksums", {})), []
     for path in sorted(damaged & {*arrays}):
-        count, stored = _rewrite(arrays[path], careful, made, source_options)
+        count, stored = _rewrite(arrays[path], careful, plan, source_options)
         sums[path] = f"{stored.checksum:016x}"
         notes.append(f"{path}: {count} of {arrays[path].units.size} units written anew")
     level = str(record.get("verified", ""))
-    left, _, digests = check(made, place, "full", scheduler, lambda _: None, source_options)
+    left, _, digests = check(plan, target, "full", scheduler, lambda _: None, source_options)
     told = {path: found for path, found in digests.items() if level == "full" or arrays[path].route != "copy"}
-    documents = _all_documents(made, Outcome(sums, told, level))
+    documents = _all_documents(plan, Outcome(sums, told, level))
     careful.changed.clear()
     careful.put({key: dump(document) for key, document in documents.items()})
     notes += [f"{key}: written anew" for key in sorted(careful.changed)]
-    return (*left, *structure(made, place, finished=True)[0]), tuple(notes)
+    return (*left, *structure(plan, target, finished=True)[0]), tuple(notes)
 
 
-def _rewrite(array: ArrayPlan, careful: _Careful, made: Plan, source_options: dict[str, Any] | None) -> tuple[int, Stored]:
+def _rewrite(array: ArrayPlan, careful: _Careful, plan: Plan, source_options: dict[str, Any] | None) -> tuple[int, Stored]:
     """Write an array's units that differ, take away those that should not be; how many, and what is stored then."""
-    written = TargetArray(careful, array, made.policy.zarr_format)
-    source = source_array(made, array, source_options)
+    written = TargetArray(careful, array, plan.policy.zarr_format)
+    source = source_array(plan, array, source_options)
     stored, extra = Stored(), 0
     for block in map(array.blocks.region, array.blocks.indices()):
         stored += moved(source, written, block)
@@ -96,6 +96,6 @@ def _rewrite(array: ArrayPlan, careful: _Careful, made: Plan, source_options: di
     return count, stored
 
 
-def _all_documents(made: Plan, outcome: Outcome) -> Documents:
-    documents = plan_documents(made, outcome)
-    return documents | consolidated(made, documents) if made.policy.consolidate else documents
+def _all_documents(plan: Plan, outcome: Outcome) -> Documents:
+    documents = plan_documents(plan, outcome)
+    return documents | consolidated(plan, documents) if plan.policy.consolidate else documents

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import s3fs
 
-from ..s3 import s3_server
+from ..s3server import plain
 from .generated import Tables, session
 
 SECRET = "s3cr3tvalue"
@@ -17,7 +17,7 @@ SECRET = "s3cr3tvalue"
 @pytest.fixture(scope="session")
 def options() -> Iterator[dict[str, Any]]:
     """What s3fs takes to reach the server."""
-    with s3_server() as address:
+    with plain() as address:
         yield {"key": "somebody", "secret": SECRET, "client_kwargs": {"endpoint_url": address}}
 
 

@@ -28,6 +28,7 @@ from zarr.storage import LocalStore, MemoryStore, ObjectStore, WrapperStore
 from h5z.errors import H5zError, PlanError, TargetError, TargetExistsError, TransientError
 from h5z.events import RECORDED_SESSION, Attribute, Entity, Schema, open_session, publish, to_dataset
 
+from ..stored import stored
 from .conftest import SECRET
 from .generated import Tables, session
 
@@ -50,10 +51,6 @@ def bare(dataset: xr.Dataset) -> xr.Dataset:
     out = dataset.drop_indexes(list(dataset.xindexes)).load()
     out.attrs = attributes
     return out
-
-
-def listing(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def assert_stored(dataset: xr.Dataset, where: Any, storage_options: dict[str, Any] | None = None) -> None:
@@ -102,10 +99,10 @@ def test_s3(dataset: xr.Dataset, bucket: s3fs.S3FileSystem, options: dict[str, A
 def test_the_same_objects_everywhere(dataset: xr.Dataset, bucket: Any, options: dict[str, Any], tmp_path: Path) -> None:
     """A path, a URL, fsspec's S3, obstore's S3, zarr's stores."""
     publish(dataset, tmp_path / "{session_id}.zarr")
-    expected = listing(tmp_path / "s1.zarr")
+    expected = stored(tmp_path / "s1.zarr")
     publish(dataset, f"file://{tmp_path}/url.zarr")
     publish(dataset, LocalStore(tmp_path / "store.zarr"))
-    assert listing(tmp_path / "url.zarr") == listing(tmp_path / "store.zarr") == expected
+    assert stored(tmp_path / "url.zarr") == stored(tmp_path / "store.zarr") == expected
     memory = MemoryStore()
     publish(dataset, memory)
     assert {key: value.to_bytes() for key, value in memory._store_dict.items()} == expected
@@ -175,7 +172,7 @@ def test_everything_else_that_a_dataset_may_hold(tmp_path: Path) -> None:
 def test_what_was_opened_may_be_published_again(dataset: xr.Dataset, tmp_path: Path) -> None:
     publish(dataset, tmp_path / "a.zarr")
     publish(open_session(tmp_path / "a.zarr"), tmp_path / "b.zarr")
-    first, second = listing(tmp_path / "a.zarr"), listing(tmp_path / "b.zarr")
+    first, second = stored(tmp_path / "a.zarr"), stored(tmp_path / "b.zarr")
     assert {key for key in first if first[key] != second.get(key)} <= {"zarr.json"}
     roots = [json.loads(store["zarr.json"])["attributes"] for store in (first, second)]
     assert roots[0]["content_digest"] == roots[1]["content_digest"]

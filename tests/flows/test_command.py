@@ -61,14 +61,14 @@ def test_migrate_works_from_any_folder_and_leaves_no_trace(archive: Path, wheel:
 def test_a_stopped_migration_is_finished_by_the_next(
     write: Callable[..., Path], wheel: Path, tmp_path: Path, how: signal.Signals
 ) -> None:
-    for i in range(200):
+    for i in range(100):
         write(tmp_path / "in" / f"{i:03d}.h5", i)
     (tmp_path / "scratch").mkdir()
     command = [*COMMAND, str(tmp_path / "in"), "--to", str(tmp_path / "out"), "--workers", "2", "--json"]
     env = {**environment(wheel, tmp_path), "TMPDIR": str(tmp_path / "scratch")}
     with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as first:
         deadline = time.monotonic() + 120
-        while not (tmp_path / "out" / "020.zarr").exists() and time.monotonic() < deadline:
+        while not (tmp_path / "out" / "005.zarr").exists() and time.monotonic() < deadline:
             time.sleep(0.01)
         first.send_signal(how)
         first.communicate(timeout=60)

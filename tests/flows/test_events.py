@@ -23,7 +23,7 @@ from h5z.errors import PlanError, SourceError, TransientError
 from h5z.events import Attribute, Entity, Layout, Schema, SessionLayout, children, open_session, open_sessions
 
 from ..events.generated import session, write_columns, write_tables
-from ..s3 import s3_server
+from ..s3server import plain
 
 pytestmark = [pytest.mark.flow, pytest.mark.cluster]
 PROJECT = Path(__file__).parents[2]
@@ -224,7 +224,7 @@ def test_a_file_that_kills_its_worker_costs_no_other(sessions: Path, tmp_path: P
 @pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[s3fs.S3FileSystem]:
     """A server that the environment names, as a deployment's does, with a bucket."""
-    with s3_server() as address:
+    with plain() as address:
         for name, value in {
             "AWS_ENDPOINT_URL": address,
             "AWS_ACCESS_KEY_ID": "somebody",

@@ -11,14 +11,12 @@ import numpy as np
 import pytest
 
 import flows
-import h5z
 from flows.server import start, use
 
 Write: TypeAlias = Callable[..., Path]
 pytestmark = [
     pytest.mark.flow,
     pytest.mark.cluster,
-    pytest.mark.skipif(not hasattr(h5z, "restore"), reason="this h5z does not restore"),
 ]
 
 

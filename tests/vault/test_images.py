@@ -24,6 +24,7 @@ from h5z.errors import PlanError, SourceError, TargetExistsError
 from h5z.vault.images import Pattern, halved
 
 from ..running import DATA, Run
+from ..stored import stored
 
 PATTERN = "{plate}/{well}/T{time}F{field}Z{z}C{channel}.tif"
 SHAPE = (300, 520)
@@ -56,10 +57,6 @@ def plate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def archive(plate: Path) -> Path:
     vault.create(plate, plate.parent / "v", writers=2)
     return plate.parent / "v"
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_a_plate_from_a_vault(plate: Path, archive: Path, tmp_path: Path) -> None:
@@ -144,7 +141,7 @@ def test_it_is_valid_by_the_models_of_ngff(plate: Path, tmp_path: Path) -> None:
 def test_a_folder_does_as_well_and_gives_the_same(plate: Path, archive: Path, tmp_path: Path) -> None:
     vault.to_zarr(archive, tmp_path / "a.zarr", PATTERN)
     vault.to_zarr(plate, tmp_path / "b.zarr", PATTERN, scheduler="processes", workers=2)
-    first, second = contents(tmp_path / "a.zarr"), contents(tmp_path / "b.zarr")
+    first, second = stored(tmp_path / "a.zarr"), stored(tmp_path / "b.zarr")
     assert first.keys() == second.keys()
     assert {name for name in first if first[name] != second[name]} == {"zarr.json"}  # where it was made of
 
@@ -273,7 +270,7 @@ def test_killed_the_same_call_ends_it(plate: Path, tmp_path: Path) -> None:
         assert not (tmp_path / "killed.zarr" / "zarr.json").exists()
     assert kills
     subprocess.run(call(tmp_path / "killed.zarr"), check=True)
-    expected, found = contents(tmp_path / "whole.zarr"), contents(tmp_path / "killed.zarr")
+    expected, found = stored(tmp_path / "whole.zarr"), stored(tmp_path / "killed.zarr")
     assert expected.keys() == found.keys()
     assert len(expected) > 20
     assert all(found[name] == expected[name] for name in expected if "/c/" in name)
