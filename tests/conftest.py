@@ -88,15 +88,15 @@ def cli() -> Run:
 
 
 @pytest.fixture
-def cli_here(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+def cli_here(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run the h5z command in this process, which has imported everything; for tests of many calls."""
 
     def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         monkeypatch.setattr(sys, "argv", ["h5z", *map(str, arguments)])
-        capsys.readouterr()
+        capfd.readouterr()
         with pytest.raises(SystemExit) as ended:
             main()
-        found = capsys.readouterr()
+        found = capfd.readouterr()
         code = ended.value.code
         assert isinstance(code, int)
         return subprocess.CompletedProcess(sys.argv, code, found.out, found.err)

@@ -21,7 +21,7 @@ import zarr
 from zarr.storage import LocalStore
 
 from h5z import H5ShardStore, shards, vault
-from h5z.container import forget_all
+from h5z.container.openfiles import forget_all
 from h5z.errors import SourceError
 from h5z.vault import Vault
 

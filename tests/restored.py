@@ -43,15 +43,17 @@ def run_tool(*command: str | Path, cwd: Path) -> tuple[int, str]:
     return done.returncode, done.stdout.decode("latin-1")
 
 
-def dump(path: Path, *, sizes: bool = True) -> str | None:
+def dump(path: Path, *, sizes: bool = True, values: bool = True) -> str | None:
     """``h5dump -p`` of a file, without addresses; None where the tool cannot read it.
 
     Parameters
     ----------
     sizes : bool
         Whether stored sizes count: where other software compressed, they are another's.
+    values : bool
+        Whether datasets' values are printed, or those of attributes alone.
     """
-    status, text = run_tool("h5dump", "-p", path.name, cwd=path.parent)
+    status, text = run_tool("h5dump", "-p", *([] if values else ["-A"]), path.name, cwd=path.parent)
     if status:
         return None
     text = re.sub(r'^HDF5 ".*"', "HDF5", text)
@@ -61,9 +63,9 @@ def dump(path: Path, *, sizes: bool = True) -> str | None:
     return text if sizes else re.sub(r"SIZE \d+( \([0-9.]+:1 COMPRESSION\))?", "SIZE", text)
 
 
-def dump_difference(source: Path, file: Path, *, sizes: bool = True) -> str:
+def dump_difference(source: Path, file: Path, *, sizes: bool = True, values: bool = True) -> str:
     """The first lines in which two dumps differ; nothing where they do not, or the source cannot be dumped."""
-    wanted, found = dump(source, sizes=sizes), dump(file, sizes=sizes)
+    wanted, found = dump(source, sizes=sizes, values=values), dump(file, sizes=sizes, values=values)
     if wanted is None or wanted == found:
         return ""
     lines = difflib.unified_diff(wanted.splitlines(), (found or "").splitlines(), lineterm="", n=1)

@@ -35,9 +35,9 @@ def refused(cli: Run, folder: Path, status: int, *arguments: str | Path, words: 
     assert listing(folder) == before
 
 
-def test_a_missing_file(cli: Run, tmp_path: Path) -> None:
+def test_a_missing_file(cli_here: Run, tmp_path: Path) -> None:
     """The source's name is in the message."""
-    refused(cli, tmp_path, BAD_SOURCE, "convert", tmp_path / "none.h5", tmp_path / "out.zarr", words=("none.h5",))
+    refused(cli_here, tmp_path, BAD_SOURCE, "convert", tmp_path / "none.h5", tmp_path / "out.zarr", words=("none.h5",))
 
 
 def test_a_directory(cli_here: Run, tmp_path: Path) -> None:
@@ -64,33 +64,33 @@ def test_a_truncated_file(cli_here: Run, source: Path, kept: float) -> None:
     refused(cli_here, source.parent, BAD_SOURCE, "convert", cut, source.parent / "out.zarr", words=("cut.h5",))
 
 
-def test_a_corrupt_chunk(cli: Run, source: Path, tmp_path: Path) -> None:
+def test_a_corrupt_chunk(cli_here: Run, source: Path, tmp_path: Path) -> None:
     """A chunk that does not decode is the source's fault; the message names file, dataset and what cannot be read."""
     with h5py.File(source, "r+") as file:
         offset = file["group/data"].id.get_chunk_info(7).byte_offset
     with source.open("r+b") as raw:
         raw.seek(offset)
         raw.write(b"\0" * 16)
-    done = cli("convert", source, tmp_path / "out.zarr")
+    done = cli_here("convert", source, tmp_path / "out.zarr")
     expect_one_line(done, BAD_SOURCE, "good.h5", "/group/data")
     assert not (tmp_path / "out.zarr" / "zarr.json").exists()
 
 
-def test_a_source_that_may_not_be_read(cli: Run, source: Path, tmp_path: Path) -> None:
+def test_a_source_that_may_not_be_read(cli_here: Run, source: Path, tmp_path: Path) -> None:
     """Permission is the system's word."""
     if os.geteuid() == 0:
         pytest.skip("root may read everything")
     source.chmod(0)
-    refused(cli, tmp_path / "out", BAD_SOURCE, "convert", source, tmp_path / "out.zarr", words=("good.h5",))
+    refused(cli_here, tmp_path / "out", BAD_SOURCE, "convert", source, tmp_path / "out.zarr", words=("good.h5",))
 
 
-def test_the_same_migration_again(cli: Run, source: Path, tmp_path: Path) -> None:
+def test_the_same_migration_again(cli_here: Run, source: Path, tmp_path: Path) -> None:
     """A finished target of the same plan and source is left alone, and said to be so."""
     target = tmp_path / "out.zarr"
-    assert cli("convert", source, target).returncode == DONE
+    assert cli_here("convert", source, target).returncode == DONE
     before = listing(target)
     times = {path: path.stat().st_mtime_ns for path in target.rglob("*")}
-    again = cli("convert", source, target, "--json")
+    again = cli_here("convert", source, target, "--json")
     assert again.returncode == DONE
     assert json.loads(again.stdout)["status"] == "unchanged"
     assert listing(target) == before
@@ -118,23 +118,23 @@ def test_a_target_that_is_something_else(cli_here: Run, source: Path, tmp_path: 
     refused(cli_here, tmp_path, BAD_TARGET, "convert", source, target, words=("out.zarr",))
 
 
-def test_overwrite_replaces_a_target(cli: Run, source: Path, tmp_path: Path) -> None:
+def test_overwrite_replaces_a_target(cli_here: Run, source: Path, tmp_path: Path) -> None:
     """With --overwrite nothing of the old target remains."""
     target = tmp_path / "out.zarr"
     with h5py.File(source.with_name("other.h5"), "w") as file:
         file["only/in/the/old"] = np.arange(5)
-    assert cli("convert", source.with_name("other.h5"), target).returncode == DONE
+    assert cli_here("convert", source.with_name("other.h5"), target).returncode == DONE
     assert (target / "only").exists()
-    assert cli("convert", source, target, "--overwrite", "--verify", "full").returncode == DONE
+    assert cli_here("convert", source, target, "--overwrite", "--verify", "full").returncode == DONE
     assert (target / "group" / "data" / "zarr.json").exists()
     assert not (target / "only").exists()
     assert {path.name for path in tmp_path.iterdir()} == {"in", "out.zarr"}
 
 
-def test_overwrite_keeps_the_old_target_when_the_new_one_fails(cli: Run, source: Path, tmp_path: Path) -> None:
+def test_overwrite_keeps_the_old_target_when_the_new_one_fails(cli_here: Run, source: Path, tmp_path: Path) -> None:
     """The old one is replaced only when the new one is finalized."""
     target = tmp_path / "out.zarr"
-    assert cli("convert", source, target).returncode == DONE
+    assert cli_here("convert", source, target).returncode == DONE
     before = listing(target)
     bad = source.with_name("bad.h5")
     bad.write_bytes(source.read_bytes())
@@ -143,44 +143,44 @@ def test_overwrite_keeps_the_old_target_when_the_new_one_fails(cli: Run, source:
     with bad.open("r+b") as raw:
         raw.seek(offset)
         raw.write(b"\0" * 16)
-    expect_one_line(cli("convert", bad, target, "--overwrite"), BAD_SOURCE, "bad.h5")
+    expect_one_line(cli_here("convert", bad, target, "--overwrite"), BAD_SOURCE, "bad.h5")
     assert listing(target) == before
 
 
-def test_overwrite_refuses_to_delete_what_is_no_zarr_store(cli: Run, source: Path, tmp_path: Path) -> None:
+def test_overwrite_refuses_to_delete_what_is_no_zarr_store(cli_here: Run, source: Path, tmp_path: Path) -> None:
     """A folder of other things is nobody's old target."""
     target = tmp_path / "thesis"
     target.mkdir()
     (target / "thesis.txt").write_text("the only copy")
-    refused(cli, tmp_path, BAD_TARGET, "convert", source, target, "--overwrite", words=("thesis",))
+    refused(cli_here, tmp_path, BAD_TARGET, "convert", source, target, "--overwrite", words=("thesis",))
 
 
-def test_a_target_inside_the_source(cli: Run, source: Path) -> None:
+def test_a_target_inside_the_source(cli_here: Run, source: Path) -> None:
     """A path below a file, and the file itself."""
     for target in (source / "out.zarr", source):
-        refused(cli, source.parent, WRONG_CALL, "convert", source, target, words=("good.h5",))
+        refused(cli_here, source.parent, WRONG_CALL, "convert", source, target, words=("good.h5",))
 
 
-def test_a_target_that_is_the_source_by_another_name(cli: Run, source: Path) -> None:
+def test_a_target_that_is_the_source_by_another_name(cli_here: Run, source: Path) -> None:
     """A symbolic link leads to the same file: refused, by the call or by the file that is there."""
     alias = source.with_name("alias.h5")
     alias.symlink_to(source)
     before = listing(source.parent)
-    done = cli("convert", source, alias, "--overwrite")
+    done = cli_here("convert", source, alias, "--overwrite")
     assert done.returncode in (WRONG_CALL, BAD_TARGET)
     expect_one_line(done, done.returncode, "alias.h5")
     assert listing(source.parent) == before
 
 
-def test_a_target_that_may_not_be_written(cli: Run, source: Path, tmp_path: Path) -> None:
+def test_a_target_that_may_not_be_written(cli_here: Run, source: Path, tmp_path: Path) -> None:
     """A folder without permission, where the system holds one to it; else a parent that is a file."""
     if os.geteuid() == 0:
         (tmp_path / "file").write_text("")
-        refused(cli, tmp_path, BAD_TARGET, "convert", source, tmp_path / "file" / "out.zarr", words=("out.zarr",))
+        refused(cli_here, tmp_path, BAD_TARGET, "convert", source, tmp_path / "file" / "out.zarr", words=("out.zarr",))
     else:
         folder = tmp_path / "locked"
         folder.mkdir(mode=stat.S_IRUSR | stat.S_IXUSR)
-        refused(cli, tmp_path, BAD_TARGET, "convert", source, folder / "out.zarr", words=("out.zarr",))
+        refused(cli_here, tmp_path, BAD_TARGET, "convert", source, folder / "out.zarr", words=("out.zarr",))
 
 
 @pytest.mark.parametrize(
@@ -216,24 +216,26 @@ def test_a_policy_that_is_wrong(
     refused(cli_here, tmp_path, WRONG_CALL, "convert", source, tmp_path / "out.zarr", *options, words=words)
 
 
-def test_what_cannot_be_carried_over_stops_before_writing(cli: Run, tmp_path: Path) -> None:
+def test_what_cannot_be_carried_over_stops_before_writing(cli_here: Run, tmp_path: Path) -> None:
     """unsupported="error" is the default: the object and the reason in one line, no target."""
     with h5py.File(tmp_path / "udl.h5", "w") as file:
         file["fine"] = np.arange(3)
         file["gone"] = np.arange(3)
         file.create_dataset("refs", data=[file["gone"].ref], dtype=h5py.ref_dtype)
         del file["gone"]
-    refused(cli, tmp_path, FALLS_SHORT, "convert", tmp_path / "udl.h5", tmp_path / "out.zarr", words=("udl.h5", "/refs"))
+    refused(cli_here, tmp_path, FALLS_SHORT, "convert", tmp_path / "udl.h5", tmp_path / "out.zarr", words=("udl.h5", "/refs"))
 
 
-def test_what_cannot_be_carried_over_is_reported_on_demand(cli: Run, tmp_path: Path) -> None:
+def test_what_cannot_be_carried_over_is_reported_on_demand(cli_here: Run, tmp_path: Path) -> None:
     """unsupported="report" carries the rest over, names what is missing, and still ends with 1."""
     with h5py.File(tmp_path / "udl.h5", "w") as file:
         file["fine"] = np.arange(3)
         file["gone"] = np.arange(3)
         file.create_dataset("refs", data=[file["gone"].ref], dtype=h5py.ref_dtype)
         del file["gone"]
-    done = cli("convert", tmp_path / "udl.h5", tmp_path / "out.zarr", "--unsupported", "report", "--verify", "full", "--json")
+    done = cli_here(
+        "convert", tmp_path / "udl.h5", tmp_path / "out.zarr", "--unsupported", "report", "--verify", "full", "--json"
+    )
     assert done.returncode == FALLS_SHORT, done.stderr
     assert [problem["path"] for problem in json.loads(done.stdout)["not_carried"]] == ["/refs"]
     assert (tmp_path / "out.zarr" / "fine" / "zarr.json").exists()
@@ -247,40 +249,40 @@ def test_other_verbs_name_a_missing_source(cli_here: Run, tmp_path: Path, verb: 
     refused(cli_here, tmp_path, BAD_SOURCE, verb, *arguments, words=("none.h5",))
 
 
-def test_verify_names_a_missing_or_unfinished_target(cli: Run, source: Path, tmp_path: Path) -> None:
+def test_verify_names_a_missing_or_unfinished_target(cli_here: Run, source: Path, tmp_path: Path) -> None:
     """A target that is not there, and one without its commit record."""
-    refused(cli, tmp_path, BAD_TARGET, "verify", source, tmp_path / "out.zarr", words=("out.zarr",))
-    assert cli("convert", source, tmp_path / "out.zarr").returncode == DONE
+    refused(cli_here, tmp_path, BAD_TARGET, "verify", source, tmp_path / "out.zarr", words=("out.zarr",))
+    assert cli_here("convert", source, tmp_path / "out.zarr").returncode == DONE
     (tmp_path / "out.zarr" / "zarr.json").unlink()
-    refused(cli, tmp_path, BAD_TARGET, "verify", source, tmp_path / "out.zarr", words=("out.zarr",))
+    refused(cli_here, tmp_path, BAD_TARGET, "verify", source, tmp_path / "out.zarr", words=("out.zarr",))
 
 
-def test_verify_names_what_differs(cli: Run, source: Path, tmp_path: Path) -> None:
+def test_verify_names_what_differs(cli_here: Run, source: Path, tmp_path: Path) -> None:
     """Status 1, and the array by its path."""
-    assert cli("convert", source, tmp_path / "out.zarr", "--codec", "none").returncode == DONE
+    assert cli_here("convert", source, tmp_path / "out.zarr", "--codec", "none").returncode == DONE
     chunk = next(
         path for path in (tmp_path / "out.zarr" / "group" / "data").rglob("*") if path.is_file() and path.name != "zarr.json"
     )
     raw = bytearray(chunk.read_bytes())
     raw[3] ^= 1
     chunk.write_bytes(raw)
-    done = cli("verify", source, tmp_path / "out.zarr", "--level", "full", "--json")
+    done = cli_here("verify", source, tmp_path / "out.zarr", "--level", "full", "--json")
     assert done.returncode == FALLS_SHORT
     assert [item["path"] for item in json.loads(done.stdout)["differences"]] == ["/group/data"]
 
 
-def test_plan_writes_nothing(cli: Run, source: Path, tmp_path: Path) -> None:
+def test_plan_writes_nothing(cli_here: Run, source: Path, tmp_path: Path) -> None:
     """What would be done is printed, and that is all."""
     before = listing(tmp_path)
-    done = cli("plan", source, tmp_path / "out.zarr")
+    done = cli_here("plan", source, tmp_path / "out.zarr")
     assert done.returncode == DONE
     assert "/group/data" in done.stdout
     assert listing(tmp_path) == before
 
 
-def test_debug_shows_the_traceback(cli: Run, tmp_path: Path) -> None:
+def test_debug_shows_the_traceback(cli_here: Run, tmp_path: Path) -> None:
     """Only with --debug."""
-    done = cli("convert", tmp_path / "none.h5", tmp_path / "out.zarr", "--debug")
+    done = cli_here("convert", tmp_path / "none.h5", tmp_path / "out.zarr", "--debug")
     assert done.returncode == BAD_SOURCE
     assert "Traceback" in done.stderr
 

@@ -22,8 +22,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from h5z.container import Container, forget_all, seal_all
+from h5z.container import Container
 from h5z.container.frames import MAGIC
+from h5z.container.openfiles import forget_all, seal_all
 from h5z.container.salvage import check, salvage
 from h5z.errors import H5zError, PlanError, SourceError, TargetError
 from h5z.hdf5.symboltable import View, hierarchy, superblock

@@ -215,7 +215,7 @@ def test_a_folder_that_links_to_itself_ends(tmp_path: Path) -> None:
     assert set(h5z.explore(tmp_path / "x.zarr").tree.nodes) == {"/", "/a", "/a/b", "/a/up"}
 
 
-def test_depth_costs_nothing(tmp_path: Path, cli: Run) -> None:
+def test_depth_costs_nothing(tmp_path: Path, cli_here: Run) -> None:
     with h5py.File(tmp_path / "deep.h5", "w") as file:
         group = file
         for i in range(900):
@@ -225,19 +225,19 @@ def test_depth_costs_nothing(tmp_path: Path, cli: Run) -> None:
     (path,) = explorer.find("x")
     assert explorer.load(path).tolist() == [0, 1, 2]
     assert render_html(explorer.tree).count("<details") == 901
-    done = cli("tree", tmp_path / "deep.h5")
+    done = cli_here("tree", tmp_path / "deep.h5")
     assert done.returncode == 0
     assert len(done.stdout.splitlines()) == 902
 
 
-def test_the_command(source: Path, stores: dict[str, Any], cli: Run, tmp_path: Path) -> None:
-    done = cli("tree", source, "--pattern", "grid", "--depth", "2")
+def test_the_command(source: Path, stores: dict[str, Any], cli_here: Run, tmp_path: Path) -> None:
+    done = cli_here("tree", source, "--pattern", "grid", "--depth", "2")
     assert [text.split()[0] for text in done.stdout.splitlines()[1:]] == ["run/", "grid", "to/", "same"]
-    done = cli("tree", stores["v3"], "-a", "--pattern", "grid")
+    done = cli_here("tree", stores["v3"], "-a", "--pattern", "grid")
     assert "@units = 'K'" in done.stdout
-    done = cli("tree", source, "--json", "--depth", "1")
+    done = cli_here("tree", source, "--json", "--depth", "1")
     assert {node["path"] for node in json.loads(done.stdout)["nodes"]} == {"/", "/run", "/scalar", "/struct", "/kind", "/to"}
-    done = cli("tree", source, stores["v3"])
+    done = cli_here("tree", source, stores["v3"])
     assert done.returncode == 0, done.stderr
     assert "0 differ" in done.stdout
     changed = tmp_path / "changed.zarr"
@@ -246,12 +246,12 @@ def test_the_command(source: Path, stores: dict[str, Any], cli: Run, tmp_path: P
     root["run/grid"].attrs["units"] = "C"
     root.create_array("added", data=np.arange(3))
     shutil.rmtree(changed / "scalar")
-    done = cli("tree", source, changed)
+    done = cli_here("tree", source, changed)
     assert done.returncode == 1
     marked = {text.split()[1]: text for text in done.stdout.splitlines() if text.startswith("≠")}
     assert set(marked) == {"/run/grid", "/added", "/scalar"}
     assert "@units differs" in marked["/run/grid"]
-    rows = json.loads(cli("tree", source, changed, "--json").stdout)["rows"]
+    rows = json.loads(cli_here("tree", source, changed, "--json").stdout)["rows"]
     assert {row["path"]: row["why"] for row in rows if row["mark"] == "≠"}["/added"] == ["only in the target"]
 
 

@@ -49,7 +49,7 @@ PACKAGES = {
     ),
     "stores": ({"claims", "disk", "remote", "retries", "sharding"}, {"holder", "objects", "storeclaims"}, {"lease"}),
     "isolation": ({"heartbeat", "machine", "processes"}, {"child"}),
-    "container": ({"drafts", "frames", "locks"}, {"foreign", "index"}, {"file"}, {"salvage"}),
+    "container": ({"drafts", "frames", "locks"}, {"foreign", "index"}, {"file"}, {"openfiles", "salvage"}),
     "shards": ({"places", "plain", "report"}, {"arrays"}, {"listing"}, {"folder"}, {"moving"}, {"export"}, {"store"}),
     "joining": ({"epochs", "promotion"}, {"arrays", "trees"}, {"growth"}),
     "combining": ({"constants"}, {"plans"}),

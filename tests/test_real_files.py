@@ -119,9 +119,9 @@ def test_a_real_file(migrated: Any, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", BAD)
-def test_a_real_file_that_h5py_cannot_open(cli: Run, tmp_path: Path, path: str) -> None:
+def test_a_real_file_that_h5py_cannot_open(cli_here: Run, tmp_path: Path, path: str) -> None:
     """Status 3, or 1 where only some of it cannot be carried over; one line that names the file, no target."""
-    done = cli("convert", DATA / path, tmp_path / "out.zarr")
+    done = cli_here("convert", DATA / path, tmp_path / "out.zarr")
     assert done.returncode == (1 if path in CRASHES_H5PY else 3), done.stdout + done.stderr
     assert len(done.stderr.splitlines()) == 1, done.stderr
     assert Path(path).name in done.stderr

@@ -86,8 +86,9 @@ def test_a_real_file_comes_back(restored: Callable[[str], Restored], tmp_path: P
     assert all(NOTES.get(path, "nothing") in note for note in done.back.notes)
     lost = {problem.path for problem in done.back.not_carried}
     assert diff_difference(done.source, done.file, tmp_path / "copy.h5", without=lost) == ""
-    if not lost:
-        assert dump_difference(done.source, done.file, sizes=path not in SIZES_VARY) == ""
+    if not lost:  # many values, which h5diff has compared, are as much text again as hundreds of files
+        few = done.there.nbytes < 1 << 20
+        assert dump_difference(done.source, done.file, sizes=path not in SIZES_VARY, values=few) == ""
 
 
 @pytest.mark.skipif(shutil.which("ncdump") is None, reason="needs ncdump (Debian: netcdf-bin)")

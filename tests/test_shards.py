@@ -27,7 +27,8 @@ from zarr.storage import LocalStore
 
 import h5z
 from h5z import H5ShardStore
-from h5z.container import Container, forget_all
+from h5z.container import Container
+from h5z.container.openfiles import forget_all
 from h5z.errors import H5zError, PlanError, SourceError, TargetError, TargetExistsError
 from h5z.shards import moving as shards
 from h5z.shards.export import export

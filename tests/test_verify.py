@@ -213,23 +213,23 @@ def test_any_damage_is_found_alone_and_repaired_to_the_byte(name: str, source: P
     assert h5z.verify(source, target, repair=True).status == "verified"
 
 
-def test_repair_touches_only_what_differs(source: Path, tmp_path: Path, cli: Run) -> None:
+def test_repair_touches_only_what_differs(source: Path, tmp_path: Path, cli_here: Run) -> None:
     target = tmp_path / "out"
     h5z.convert(source, target, **POLICIES["recoded"])
     times = {path: path.stat().st_mtime_ns for path in target.rglob("*") if path.is_file()}
     (target / "x/c/1/1").write_bytes(b"")
-    assert cli("verify", source, target, "--repair").returncode == 0
+    assert cli_here("verify", source, target, "--repair").returncode == 0
     changed = {path for path in times if path.stat().st_mtime_ns != times[path]}
     assert changed == {target / "x/c/1/1"}
 
 
-def test_no_repair_from_another_source(source: Path, tmp_path: Path, cli: Run) -> None:
+def test_no_repair_from_another_source(source: Path, tmp_path: Path, cli_here: Run) -> None:
     target = tmp_path / "out"
     h5z.convert(source, target)
     before = tree(target)
     with h5py.File(source, "a") as file:
         file["x"][3, 3] = 1e9
-    done = cli("verify", source, target, "--repair")
+    done = cli_here("verify", source, target, "--repair")
     assert done.returncode == 2
     assert "before it changed" in done.stderr
     assert len(done.stderr.splitlines()) == 1
@@ -238,17 +238,17 @@ def test_no_repair_from_another_source(source: Path, tmp_path: Path, cli: Run) -
         h5z.verify(target, repair=True)
 
 
-def test_alone_bad_input(source: Path, tmp_path: Path, cli: Run) -> None:
+def test_alone_bad_input(source: Path, tmp_path: Path, cli_here: Run) -> None:
     with pytest.raises(TargetError, match="found nothing"):
         h5z.verify(tmp_path / "none")
     zarr.open_group(tmp_path / "foreign", mode="w").create_array("x", data=np.arange(3))
     with pytest.raises(TargetError, match="carry digests"):
         h5z.verify(tmp_path / "foreign")
     h5z.convert(source, tmp_path / "out")
-    done = cli("verify", tmp_path / "out", "--json")
+    done = cli_here("verify", tmp_path / "out", "--json")
     assert (done.returncode, json.loads(done.stdout)["status"]) == (0, "verified")
     next((tmp_path / "out/x").glob("c*")).unlink()
-    done = cli("verify", tmp_path / "out")
+    done = cli_here("verify", tmp_path / "out")
     assert done.returncode == 1
     assert "differs: /x: digest of values" in done.stdout
 

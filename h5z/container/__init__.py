@@ -21,11 +21,8 @@ grow; a loss of power is noticed by checksums and mended by `repair`, which find
 
 from __future__ import annotations
 
-import atexit
 import os
-import threading
 import time
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -36,93 +33,16 @@ from h5z.container.file import ContainerFile
 from h5z.container.frames import DELETION, LONGEST_KEY, MEMBER, Entry, encode_key
 from h5z.container.index import write_new
 from h5z.container.locks import exclusive
-from h5z.errors import H5zError, PlanError, SourceError, TargetError, one_line
+from h5z.container.openfiles import files
+from h5z.errors import PlanError, TargetError, one_line
 from h5z.hdf5.symboltable import View
 
 LOCK_TIMEOUT = 60.0
-_OPEN_FILES = 256
 _COMPACT_NBYTES = 1 << 20
 
 
 class _GoneError(TargetError):
     """There is no file at a container's path."""
-
-
-class _Files:
-    """The container files that this process used last, open; and those that it has appended to since their last index."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._files: OrderedDict[str, ContainerFile] = OrderedDict()
-        self.unsealed: dict[str, Container] = {}
-
-    def get(self, path: str) -> ContainerFile | None:
-        """The file at a path, open; None if there is none."""
-        try:
-            status = os.stat(path)
-        except (FileNotFoundError, NotADirectoryError):
-            self.forget(path)
-            return None
-        except OSError as error:
-            raise SourceError(f"{path}: cannot be read ({error.strerror or one_line(error)})") from None
-        with self._lock:
-            file = self._files.get(path)
-            if file is not None and file.identity == (status.st_dev, status.st_ino):
-                self._files.move_to_end(path)
-                return file
-        try:
-            opened = ContainerFile(path)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        with self._lock:
-            file = self._files.get(path)
-            if file is None or file.identity != opened.identity:
-                self._files[path] = file = opened
-                if len(self._files) > _OPEN_FILES:
-                    self._files.popitem(last=False)
-            return file
-
-    def forget(self, path: str) -> None:
-        with self._lock:
-            self._files.pop(path, None)
-            self.unsealed.pop(path, None)
-
-    def forget_all(self, below: str) -> None:
-        with self._lock:
-            for path in [path for path in self._files if path.startswith(below)]:
-                del self._files[path]
-            for path in [path for path in self.unsealed if path.startswith(below)]:
-                del self.unsealed[path]
-
-    def seal_all(self, below: str = "") -> None:
-        """Index what this process has appended, so that libhdf5 sees it too."""
-        for path, container in list(self.unsealed.items()):
-            if path.startswith(below):
-                with suppress(H5zError, OSError):
-                    container.seal()
-
-
-_files = _Files()
-
-
-def _after_fork() -> None:
-    """Open files, and with them locks, would be shared with the parent: have none."""
-    global _files
-    _files = _Files()
-
-
-os.register_at_fork(after_in_child=_after_fork)
-atexit.register(lambda: _files.seal_all())
-
-
-def seal_all(below: str = "") -> None:
-    """Index what this process has appended to containers whose path begins so."""
-    _files.seal_all(below)
-
-
-def forget_all(below: str) -> None:
-    """Close what this process holds open of containers whose path begins so: their files were deleted."""
-    _files.forget_all(below)
 
 
 @dataclass(frozen=True)
@@ -147,7 +67,7 @@ class Container:
     view: View = field(default_factory=View, compare=False)
 
     def _current(self) -> ContainerFile | None:
-        file = _files.get(self.path)
+        file = files().get(self.path)
         if file is not None:
             file.refresh()
         return file
@@ -244,7 +164,7 @@ class Container:
             gone = [(key, b"") for key in keys if key in file.entries]
             if gone and len(gone) == len(file.entries):
                 os.unlink(self.path)
-                _files.forget(self.path)
+                files().forget(self.path)
             elif gone:
                 file.append(DELETION, gone)
                 self._tidy(file)
@@ -258,7 +178,7 @@ class Container:
                     if file is not None:
                         os.unlink(self.path)
                         removed = True
-        _files.forget(self.path)
+        files().forget(self.path)
 
     def seal(self, *, sync: bool = False, always: bool = False) -> None:
         """Have libhdf5 see all members: append an index, unless one is in force.
@@ -273,7 +193,7 @@ class Container:
                 file.seal(self.view, sync=sync)
             elif sync:
                 os.fsync(file.descriptor)
-        _files.unsealed.pop(self.path, None)
+        files().unsealed.pop(self.path, None)
 
     def is_sealed(self) -> bool:
         """Whether libhdf5 sees all members."""
@@ -292,9 +212,9 @@ class Container:
             self._rewrite(file)
         elif file.wants_sealing():
             file.seal(self.view, sync=False)
-            _files.unsealed.pop(self.path, None)
+            files().unsealed.pop(self.path, None)
         else:
-            _files.unsealed[self.path] = self
+            files().unsealed[self.path] = self.seal
 
     def _rewrite(self, file: ContainerFile) -> None:
         """Put a file with the same members in the place of one; its lock is held. Damaged members stay damaged."""
@@ -309,7 +229,7 @@ class Container:
         finally:
             with suppress(OSError):
                 os.unlink(draft)
-        _files.forget(self.path)
+        files().forget(self.path)
 
     @contextmanager
     def _writing(self, *, create: bool = False) -> Iterator[ContainerFile]:
@@ -326,7 +246,7 @@ class Container:
     @contextmanager
     def _locked(self, *, create: bool) -> Iterator[ContainerFile | None]:
         """The file with its lock held; None where the path leads to another file by the time that the lock is ours."""
-        file = _files.get(self.path)
+        file = files().get(self.path)
         if file is None:
             if not create:
                 raise _GoneError(f"{self.path}: expected a container, found no such file")
@@ -341,7 +261,7 @@ class Container:
         try:
             left = self.lock_timeout - (time.monotonic() - start)
             with exclusive(file.descriptor, self.path, left):
-                yield file if _files.get(self.path) is file else None
+                yield file if files().get(self.path) is file else None
         finally:
             file.writing.release()
 

@@ -9,7 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from h5z.container import Container, forget_all, seal_all
+from h5z.container import Container
+from h5z.container.openfiles import forget_all, seal_all
 from h5z.errors import PlanError, TargetError, TargetExistsError, one_line
 from h5z.shards.arrays import RECORD, Array, Chunk, Hierarchy
 from h5z.shards.listing import children, items

@@ -10,9 +10,12 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+
+from .conftest import leave_empty_database
 
 pytestmark = [pytest.mark.flow, pytest.mark.cluster]
 PROJECT = Path(__file__).parents[2]
@@ -64,6 +67,7 @@ def test_a_stopped_migration_is_finished_by_the_next(
     for i in range(100):
         write(tmp_path / "in" / f"{i:03d}.h5", i)
     (tmp_path / "scratch").mkdir()
+    leave_empty_database(tmp_path / "cache" / "h5z" / f"prefect-{version('prefect')}.db")
     command = [*COMMAND, str(tmp_path / "in"), "--to", str(tmp_path / "out"), "--workers", "2", "--json"]
     env = {**environment(wheel, tmp_path), "TMPDIR": str(tmp_path / "scratch")}
     with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as first:

@@ -25,6 +25,8 @@ from flows.parameters import ArchiveParameters, read
 from flows.report import read_report
 from h5z.errors import PlanError
 
+from .conftest import leave_empty_database
+
 Write: TypeAlias = Callable[..., Path]
 PROJECT = Path(__file__).parents[2]
 FOLDER = PROJECT / "deployments"
@@ -197,6 +199,8 @@ def test_a_short_schedule_fires_twice(database: str, tmp_path: Path, write: Writ
     with ExitStack() as stack:
         if database == "postgresql":
             env["PREFECT_API_DATABASE_CONNECTION_URL"] = stack.enter_context(postgresql(tmp_path))
+        else:
+            leave_empty_database(tmp_path / "home" / "prefect.db")
         team = Operations(tmp_path, env)
         server = stack.enter_context(running(team.command("the server"), env, tmp_path / "server.log"))
         team.wait(lambda: httpx.get(f"{env['PREFECT_API_URL']}/ready", trust_env=False).is_success, "the server")

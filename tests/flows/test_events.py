@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from h5z.events import Attribute, Entity, Layout, Schema, SessionLayout, childre
 
 from ..events.generated import session, write_columns, write_tables
 from ..s3server import plain
+from .conftest import leave_empty_database
 
 pytestmark = [pytest.mark.flow, pytest.mark.cluster]
 PROJECT = Path(__file__).parents[2]
@@ -284,6 +286,7 @@ def test_the_deployment_deploys(tmp_path: Path) -> None:
     given = {"H5Z_HOME": str(PROJECT), "H5Z_SESSIONS": str(tmp_path), "H5Z_EVENTS": "s3://bucket/{session_id}_events.zarr"}
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     environment = {**kept, **given, "PYTHONPATH": str(PROJECT), "HOME": str(tmp_path)}
+    leave_empty_database(tmp_path / ".cache" / "h5z" / f"prefect-{version('prefect')}.db")
     command = [sys.executable, "-c", DEPLOY]
     done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-2000:]

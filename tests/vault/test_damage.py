@@ -10,7 +10,8 @@ import h5py
 import pytest
 
 from h5z import vault
-from h5z.container import Container, forget_all
+from h5z.container import Container
+from h5z.container.openfiles import forget_all
 from h5z.errors import SourceError
 from h5z.vault import Vault
 from h5z.vault.pack import CATALOG

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from h5z import vault
-from h5z.container import forget_all
+from h5z.container.openfiles import forget_all
 from h5z.errors import SourceError, TargetError
 from h5z.vault import Vault
 
