@@ -17,10 +17,10 @@ VaultPath = Annotated[str, typer.Argument(metavar="VAULT", help="A vault, or an 
 Patterns = Annotated[list[str] | None, typer.Argument(help="Names, folders, or patterns such as '*.tif'; all by default.")]
 
 
-def _nbytes(text: str) -> int:
+def _nbytes(name: str, text: str) -> int:
     from h5z.policy import nbytes
 
-    return nbytes(text)
+    return nbytes(text, name)
 
 
 @app.command()
@@ -45,7 +45,7 @@ def create(
         basename,
         codec=codec,
         writers=writers,
-        split_nbytes=_nbytes(split_size),
+        split_nbytes=_nbytes("split-size", split_size),
         links=links,
         digest=digest,
         layout=layout,
@@ -194,7 +194,7 @@ def to_zarr(
         levels=levels,
         method=method,
         chunk=chunk,
-        shard_nbytes=_nbytes(shard_size),
+        shard_nbytes=_nbytes("shard-size", shard_size),
         codec=codec,
         scale={axis: step for axis, step in scale.items() if step is not None},
         verify=verify,
