@@ -72,8 +72,8 @@ def finalize(where: Any, *, storage_options: dict[str, Any] | None = None) -> No
 
 
 @contextmanager
-def holding(target: Target, **how: bool) -> Iterator[Target]:
-    """Hold a finished target, or one that is to be (`Target.hold`); at the end every trace of a run is taken away."""
+def holding(target: Target, *, tidy: bool = True, **how: bool) -> Iterator[Target]:
+    """Hold a finished target, or one that is to be (`Target.hold`); at the end let go of it (`Target.release`)."""
     held = target.hold(**how)
     try:
         yield held
@@ -81,7 +81,7 @@ def holding(target: Target, **how: bool) -> Iterator[Target]:
         with suppress(H5zError):
             held.release()
         raise
-    held.release(tidy=True)
+    held.release(tidy=tidy)
 
 
 def _begun(target: Target) -> tuple[Target, Plan] | None:

@@ -67,6 +67,8 @@ def make_plan(
         named = "; ".join(f"{_short(problem.path)}: {problem.reason}" for problem in problems[:10])
         more = f"; and {len(problems) - 10} more" if len(problems) > 10 else ""
         raise UnsupportedError(f"{tree.file}: cannot be carried over (unsupported='report' goes on without): {named}{more}")
+    if workers is not None and workers < 1:
+        raise PlanError(f"workers: expected a positive number, found {workers}")
     arrays, count = fit_memory(planner.arrays, policy, workers or os.cpu_count() or 1)
     _check_size(tree.file, target, arrays, planner.groups)
     return Plan(

@@ -106,7 +106,7 @@ class Policy:
             if isinstance(value, str | os.PathLike):
                 value = (value,)
             put(self, name, tuple(os.fspath(item) for item in value))
-        put(self, "memory", None if self.memory is None else nbytes(self.memory))
+        put(self, "memory", None if self.memory is None else nbytes(self.memory, "memory"))
         both = isinstance(self.shards, tuple) and isinstance(self.chunks, tuple) and len(self.shards) == len(self.chunks)
         if both and any(s % c for s, c in zip(self.shards, self.chunks, strict=True)):
             raise PlanError(f"shards: expected a multiple of the chunks {self.chunks}, found {self.shards}")
@@ -236,8 +236,8 @@ def matches(pattern: str, path: str) -> bool:
     return fnmatch.fnmatchcase(path, wanted) or path.startswith(wanted.rstrip("/") + "/")
 
 
-def nbytes(value: str | int) -> int:
-    """A size in bytes from ``"512MiB"``, ``"2GB"`` or a number.
+def nbytes(value: str | int, name: str = "") -> int:
+    """A size in bytes from ``"512MiB"``, ``"2GB"`` or a number; `name` is what it is the size of, for messages.
 
     >>> nbytes("512MiB"), nbytes("1.5 KB"), nbytes(7)
     (536870912, 1500, 7)
@@ -246,7 +246,7 @@ def nbytes(value: str | int) -> int:
         return value
     found = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([A-Za-z]*)\s*", value) if isinstance(value, str) else None
     if found is None or found[2].upper() not in _UNITS or float(found[1]) <= 0:
-        raise PlanError(f"expected a size such as '512MiB' or '2GB', found {value!r}")
+        raise PlanError(f"{name and f'{name}: '}expected a size such as '512MiB' or '2GB', found {value!r}")
     return int(float(found[1]) * _UNITS[found[2].upper()])
 
 

@@ -338,3 +338,17 @@ def test_a_plot_that_cannot_be_written(cli_here: Run, source: Path, tmp_path: Pa
     where = tmp_path / "no" / "x.svg"
     done = cli_here("advise", source, "-o", tmp_path / "x.yaml", "--plot", where, "--sample", "1KiB")
     expect_one_line(done, BAD_TARGET, str(where))
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--workers", "0"), ("--timeout", "-1"), ("--timeout", "nan"), ("--memory", "1XB"), ("--memory-limit", "x")],
+)
+def test_numbers_that_say_nothing(cli_here: Run, source: Path, tmp_path: Path, option: str, value: str) -> None:
+    """Refused before anything is read, by the option's name."""
+    refused(cli_here, tmp_path, WRONG_CALL, "convert", source, tmp_path / "x.zarr", option, value, words=(option.strip("-"),))
+
+
+def test_no_end_of_time(cli_here: Run, source: Path) -> None:
+    """A time limit may be infinite."""
+    assert cli_here("tree", source, "--timeout", "inf").returncode == DONE

@@ -15,6 +15,7 @@ import zarr
 from h5py import h5a, h5d, h5s, h5t
 
 import h5z
+from h5z.errors import PlanError
 
 from .oddities import ODDITIES
 from .restored import TOOLS, Restored, chunk_bytes, diff_difference, dump_difference
@@ -321,3 +322,13 @@ def test_base64_is_only_a_form(tmp_path: Path) -> None:
     h5z.restore(tmp_path / "a.zarr", tmp_path / "back.h5", verify="full")
     with h5py.File(tmp_path / "back.h5") as file:
         assert [file.attrs[f"a{i}"] for i in range(len(texts))] == texts == file.attrs["all"].tolist()
+
+
+def test_what_is_decoded_for_a_part_of_it_counts_as_memory(tmp_path: Path) -> None:
+    """A stored object larger than the file's chunks is decoded whole: a budget without room for it is refused."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("x", data=np.arange(1 << 16, dtype="<i4"), chunks=(64,), compression="gzip")
+    h5z.convert(tmp_path / "a.h5", tmp_path / "a.zarr", chunks=(1 << 16,), codec="zstd:1")
+    with pytest.raises(PlanError, match=r"memory: /x needs at least 5\d{5} bytes"):
+        h5z.restore(tmp_path / "a.zarr", tmp_path / "back.h5", memory="128KiB")
+    assert h5z.restore(tmp_path / "a.zarr", tmp_path / "back.h5", memory="640KiB", workers=1, verify="full").ok

@@ -529,3 +529,11 @@ def test_a_folder_is_as_good_from_two_names(tmp_path: Path, monkeypatch: pytest.
     assert (zarr.open_array(store)[...] == 1).all()
     assert store == H5ShardStore(tmp_path / "a.zarr")
     assert store != ShardFolder(store.root)
+
+
+@pytest.mark.parametrize("verb", ["consolidate", "unconsolidate", "check"])
+def test_a_folder_that_is_no_hierarchy(verb: str, tmp_path: Path, cli_here: Run) -> None:
+    """A path that was mistyped is not a store without chunks; no path at all is not the folder where one is."""
+    done = cli_here("shards", verb, tmp_path)
+    assert (done.returncode, done.stderr) == (3, f"h5z: {tmp_path}: expected a Zarr hierarchy, found none\n")
+    assert cli_here("shards", verb, "").returncode == 2

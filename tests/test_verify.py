@@ -223,6 +223,30 @@ def test_repair_touches_only_what_differs(source: Path, tmp_path: Path, cli_here
     assert changed == {target / "x/c/1/1"}
 
 
+def test_repair_leaves_an_unfinished_successor_as_it_is(source: Path, tmp_path: Path) -> None:
+    """What an overwrite that was broken off had done is gone on with after the repair, and is named."""
+
+    def stop(done: int, total: int) -> None:
+        if done > total // 2:
+            raise KeyboardInterrupt
+
+    target, anew = tmp_path / "out", {"chunks": (2, 2), "overwrite": True, "unmatched": "report", "memory": "8KiB", "workers": 1}
+    h5z.convert(source, target, **POLICIES["recoded"])
+    before = tree(target)
+    with pytest.raises(KeyboardInterrupt):
+        h5z.convert(source, target, progress=stop, **anew)
+    begun = {path for path in tree(target) if ".h5z/new/" in str(path)}
+    assert begun
+    (target / "x/c/1/1").write_bytes(b"")
+    report = h5z.verify(source, target, repair=True)
+    assert (report.status, report.ok) == ("repaired", True), report
+    assert "an unfinished migration" in str(report)
+    after = tree(target)
+    assert {path: after[path] for path in before} == before
+    assert begun <= set(after)
+    assert h5z.convert(source, target, verify="full", **anew).status == "converted"
+
+
 def test_no_repair_from_another_source(source: Path, tmp_path: Path, cli_here: Run) -> None:
     target = tmp_path / "out"
     h5z.convert(source, target)

@@ -65,7 +65,7 @@ def advise(
     PlanError, SourceError
         If the call is wrong, or the file cannot be read.
     """
-    limit, rate = nbytes(sample), nbytes(bandwidth)
+    limit, rate = nbytes(sample, "sample"), nbytes(bandwidth, "bandwidth")
     plan = planning.plan(source, storage_options=storage_options, isolated=isolated, **{"unsupported": "report", **fields})
     chosen, left = _chosen(plan)
     if isinstance(access, Mapping):

@@ -19,7 +19,7 @@ def migrate(
     sources: Annotated[list[str], typer.Argument(help="HDF5 files, folders, globs, URLs, or @listing.")],
     to: Annotated[str, typer.Option("--to", help="The folder or URL that the Zarr stores go below.")],
     policy: h5z.Policy,
-    workers: Annotated[int | None, typer.Option(help="Processes to spawn; the machine's cores by default.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes to spawn; the machine's cores by default.", min=1)] = None,
     scheduler: Annotated[str | None, typer.Option(help="The address of a dask scheduler to use instead.")] = None,
     timeout: Timeout = 600,
     verify: Annotated[str, typer.Option(help="none, structure, sample or full.")] = "sample",
@@ -119,7 +119,7 @@ def events(
     schema: Annotated[str | None, typer.Option(help="JSON file: what the rows are (h5z.events.Schema).")] = None,
     problems: Annotated[str, typer.Option(help="Rows that break the schema: error, or report: kept and named.")] = "error",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace stores of sessions that have changed.")] = False,
-    workers: Annotated[int | None, typer.Option(help="Processes to spawn; the machine's cores by default.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes to spawn; the machine's cores by default.", min=1)] = None,
     scheduler: Annotated[str | None, typer.Option(help="The address of a dask scheduler to use instead.")] = None,
     as_json: Json = False,
 ) -> None:

@@ -75,7 +75,7 @@ def restore(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
     layouts: Annotated[str, typer.Option(help="auto, rebuild or materialise: virtual datasets and external storage.")] = "auto",
     memory: Annotated[str | None, typer.Option(help="Peak memory, such as 512MiB.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Threads; the machine's cores by default.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Threads; the machine's cores by default.", min=1)] = None,
     as_json: Json = False,
 ) -> None:
     """Build the HDF5 file again from a Zarr store."""

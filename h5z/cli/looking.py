@@ -26,12 +26,13 @@ def tree(
     as_json: Json = False,
 ) -> None:
     """Show the hierarchy of an HDF5 file or a Zarr store; of two, side by side."""
-    from h5z.explore import filtered, scan_any
-    from h5z.explore.render import render
+    from h5z.explore import filtered, listing, scan_any
 
-    full = attributes or as_json or other is not None
     limits = within(timeout, memory_limit)
-    found = [scan_any(where, attributes=full, sizes=sizes, **limits) for where in (path, other) if where is not None]
+    if other is None and not as_json:
+        print(listing(path, attributes=attributes, depth=depth, pattern=pattern, sizes=sizes, **limits))
+        return
+    found = [scan_any(where, sizes=sizes, **limits) for where in (path, other) if where is not None]
     if other is not None:
         from h5z.explore.compare import compare
 
@@ -39,10 +40,7 @@ def tree(
         comparison = compare(trees[0], trees[1])
         print(json.dumps(comparison.to_dict()) if as_json else comparison)
         raise typer.Exit(0 if comparison.same else 1)
-    if as_json:
-        print(json.dumps(filtered(found[0], depth, pattern).to_dict()))
-    else:
-        print(render(found[0], attributes=attributes, depth=depth, pattern=pattern))
+    print(json.dumps(filtered(found[0], depth, pattern).to_dict()))
 
 
 def advise(

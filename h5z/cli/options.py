@@ -23,7 +23,7 @@ def option(kind: Any, text: str, *names: str) -> Any:
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Scheduler = Annotated[str | None, typer.Option(help="threads, processes, sync or a dask scheduler's address.")]
-Workers = Annotated[int | None, typer.Option(help="Tasks at once; the machine's cores by default.")]
+Workers = Annotated[int | None, typer.Option(help="Tasks at once; the machine's cores by default.", min=1)]
 Texts = list[str] | None
 # The fields of Policy as options: annotation and default of each; None leaves a field to the policy file, or to its default.
 _POLICY: dict[str, tuple[Any, Any]] = {
@@ -96,7 +96,8 @@ def _shape(name: str) -> Callable[[str], Any]:
 
 def within(timeout: float, memory_limit: str | None) -> dict[str, Any]:
     """Read files in a process of its own, within limits: what is read may be damaged, or hostile."""
-    return {"isolated": True, "timeout": timeout, "memory_limit": None if memory_limit is None else nbytes(memory_limit)}
+    limit = None if memory_limit is None else nbytes(memory_limit, "memory-limit")
+    return {"isolated": True, "timeout": timeout, "memory_limit": limit}
 
 
 def show(value: Any, as_json: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from typing import Annotated, Any
@@ -17,10 +18,10 @@ VaultPath = Annotated[str, typer.Argument(metavar="VAULT", help="A vault, or an 
 Patterns = Annotated[list[str] | None, typer.Argument(help="Names, folders, or patterns such as '*.tif'; all by default.")]
 
 
-def _nbytes(text: str) -> int:
+def _nbytes(name: str, text: str) -> int:
     from h5z.policy import nbytes
 
-    return nbytes(text)
+    return nbytes(text, name)
 
 
 @app.command()
@@ -45,7 +46,7 @@ def create(
         basename,
         codec=codec,
         writers=writers,
-        split_nbytes=_nbytes(split_size),
+        split_nbytes=_nbytes("split-size", split_size),
         links=links,
         digest=digest,
         layout=layout,
@@ -80,6 +81,7 @@ def list_members(
     """Print members' names."""
     from dataclasses import asdict
 
+    from h5z.errors import PlanError
     from h5z.vault import Vault
 
     with Vault(vault) as found:
@@ -93,8 +95,9 @@ def list_members(
         else:
             for name in found.names(*patterns or ()):
                 _line(name)
-    if patterns and not any(True for _ in found.catalog.names(patterns)):
-        raise typer.Exit(1)
+    for pattern in patterns or ():
+        if not any(True for _ in found.catalog.names([pattern])):
+            raise PlanError(f"{vault}: expected members that match {pattern!r}, found none")
 
 
 def _line(text: str) -> None:
@@ -194,7 +197,7 @@ def to_zarr(
         levels=levels,
         method=method,
         chunk=chunk,
-        shard_nbytes=_nbytes(shard_size),
+        shard_nbytes=_nbytes("shard-size", shard_size),
         codec=codec,
         scale={axis: step for axis, step in scale.items() if step is not None},
         verify=verify,
@@ -215,6 +218,6 @@ def _pixel_size(text: str | None) -> dict[str, float]:
         steps = [float(part) for part in text.split(",")]
     except ValueError:
         steps = []
-    if len(steps) not in (1, 2) or any(step <= 0 for step in steps):
+    if len(steps) not in (1, 2) or not all(0 < step < math.inf for step in steps):
         raise PlanError(f"pixel-size: expected one or two sizes in µm, such as 0.65,0.65, found {text!r}")
     return {"y": steps[0], "x": steps[-1]}

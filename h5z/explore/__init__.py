@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
+from h5z.credentials import separate
 from h5z.dtypes import access
 from h5z.errors import H5zError, MissingKeyError, SourceError, TargetError, one_line
 from h5z.explore.render import datatype_text, filters_text, follow, found, logical_nbytes, render, render_html, with_above
 from h5z.hdf5.files import open_file
 from h5z.hdf5.filters import load_plugins
+from h5z.isolation import run_isolated
 from h5z.nodes import ArrayNode, GroupNode, Node, Tree, TypeNode
 from h5z.scan import node_at, scan
 from h5z.source import Dataset
@@ -95,6 +97,31 @@ def scan_any(
     from h5z.explore.hierarchy import scan_hierarchy
 
     return scan_hierarchy(path, storage_options=storage_options, sizes=sizes)
+
+
+def listing(
+    path: Any,
+    *,
+    attributes: bool = False,
+    depth: int | None = None,
+    pattern: str | None = None,
+    sizes: bool = True,
+    **limits: Any,
+) -> str:
+    """A file's or a store's hierarchy as text; a file's is made within the limits, so that text alone leaves the child."""
+    if is_hierarchy(path):
+        tree = scan_any(path, sizes=sizes)
+        return render(tree, attributes=attributes, depth=depth, pattern=pattern)
+    name, storage_options = separate(os.fspath(path), None)
+    options: dict[str, Any] = {"attributes": attributes, "depth": depth, "pattern": pattern, "storage_options": storage_options}
+    limits.pop("isolated", None)
+    text: str = run_isolated(_listed, name, subject=name, **limits, **options)
+    return text
+
+
+def _listed(name: str, *, attributes: bool, depth: int | None, pattern: str | None, storage_options: Any) -> str:
+    tree = scan(name, attributes=attributes, storage_options=storage_options)
+    return render(tree, attributes=attributes, depth=depth, pattern=pattern)
 
 
 class Explorer:

@@ -145,7 +145,7 @@ def _walked(target: Target, root: str) -> tuple[Documents, dict[str, int]]:
     waiting: list[tuple[str, str, tuple[tuple[int, int], ...]]] = [("", root, ())]
     while waiting:
         path, here, above = waiting.pop()
-        with os.scandir(here) as entries:
+        with reaching(f"{target.name}/{path}"), os.scandir(here) as entries:
             inside = list(entries)
         names = {entry.name for entry in inside}
         document = _local_document(target, path, here, names)

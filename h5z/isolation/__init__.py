@@ -8,6 +8,7 @@ does, however it ends.
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import signal
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import h5z.errors
-from h5z.errors import H5zError, IsolationError, SourceError, TransientError
+from h5z.errors import H5zError, IsolationError, PlanError, SourceError, TransientError
 from h5z.isolation.machine import memory_nbytes
 from h5z.isolation.processes import Child, EndedError, Progress, SilentError, children
 from h5z.scheduling import Job, default_client
@@ -77,6 +78,9 @@ def run_isolated(
     H5zError
         What the function raised.
     """
+    if timeout is not None and not timeout > 0:
+        raise PlanError(f"timeout: expected a positive number of seconds, found {timeout:g}")
+    timeout = None if timeout is None or timeout == math.inf else timeout
     limit = memory_limit or memory_nbytes()
     request = pickle.dumps((function, arguments, keywords, progress is not None, limit))
     child = children.take()

@@ -57,6 +57,8 @@ def _answer(requests: BinaryIO, answers: BinaryIO) -> dict[str, Any]:
             return {"result": _as_json(result)}
     except BaseException as error:
         kind = type(error).__name__ if isinstance(error, H5zError | MemoryError | KeyboardInterrupt) else ""
+        if isinstance(error, RuntimeError) and "start new thread" in str(error):  # for want of memory
+            kind = "MemoryError"
         if isinstance(error, ConnectionError | TimeoutError) and not isinstance(error, H5zError):
             kind = "TransientError"
         return {"error": one_line(error), "kind": kind, "trace": redact(traceback.format_exc())}

@@ -135,7 +135,8 @@ def _plan(headers: Headers, kept: set[str], memory: int, workers: int, limit: in
     from h5z.restore.routes import BLOCK_NBYTES, check_memory, plan_move
 
     room = min(BLOCK_NBYTES * 4, memory // (workers + 1))
-    moves = [plan_move(node, headers.parts.get(node.path, {}), room) for node in headers.tree.arrays if node.path not in kept]
+    arrays = [node for node in headers.tree.arrays if node.path not in kept]
+    moves = [plan_move(node, headers.parts.get(node.path, {}), room, memory) for node in arrays]
     check_memory(moves, limit)
     return moves
 

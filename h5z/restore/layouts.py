@@ -90,7 +90,9 @@ def _shows_the_same(node: ArrayNode, headers: Headers, folder: Path) -> bool:
         with h5py.File(h5f.create(str(probe).encode(), h5f.ACC_EXCL, None, file_access(headers.tree.creation))) as file:
             alone = replace(node, path="/probe", committed=None)
             h5d.create(file.id, b"probe", build(node.dtype), dataspace(node), dataset_creation(alone, lambda text, kind: b""))
-        move = plan_move(replace(alone, layout="contiguous", chunks=None, allocated=None), headers.parts[node.path], 1 << 24)
+        move = plan_move(
+            replace(alone, layout="contiguous", chunks=None, allocated=None), headers.parts[node.path], 1 << 24, 1 << 30
+        )
         return not check_values(probe, [move], "full", lambda nbytes: None)[0]
     except (OSError, RuntimeError, ValueError, KeyError):
         return False

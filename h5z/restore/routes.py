@@ -60,8 +60,14 @@ class Move:
 
     @property
     def peak_nbytes(self) -> int:
-        """Bytes that a job holds at most."""
-        return _HELD * math.prod(self.block) * self.itemsize
+        """Bytes that a job holds at most: its block, and what is decoded for a part of it, as it is stored too."""
+        return _HELD * math.prod(self.block) * self.itemsize + self._decoded_nbytes
+
+    @cached_property
+    def _decoded_nbytes(self) -> int:
+        if self.route not in ("encode", "library") or all(part.chunks == self.block for part in self.parts.values()):
+            return 0
+        return _decoded_nbytes(self.parts)
 
     @cached_property
     def grid(self) -> ChunkGrid:
@@ -81,8 +87,8 @@ class Move:
         return bool((self.states >= 0).all())
 
 
-def plan_move(node: ArrayNode, parts: Parts, limit: int) -> Move:
-    """Choose the route of one dataset, with blocks of up to `limit` bytes where its chunks allow.
+def plan_move(node: ArrayNode, parts: Parts, limit: int, memory: int) -> Move:
+    """Choose the route of one dataset, with blocks of up to `limit` bytes where its chunks allow, which `memory` has room for.
 
     Parameters
     ----------
@@ -101,9 +107,15 @@ def plan_move(node: ArrayNode, parts: Parts, limit: int) -> Move:
     if direct and node.layout == "chunked" and (skipped or encodable(applied)):
         skipped |= sum(1 << i for i, item in enumerate(node.filters) if not encodable([item]))
         route = "copy" if not skipped and _is_copy(node, parts[()]) else "encode"
-    block = _block(node, parts, itemsize, limit, route)
+    block = _block(node, parts, itemsize, limit if route == "copy" else min(limit, memory - _decoded_nbytes(parts)), route)
     checked = route == "library" and direct and any(item[0] not in LOSSLESS for item in applied)
     return Move(node, parts, route, block, itemsize, skipped, checked)
+
+
+def _decoded_nbytes(parts: Parts) -> int:
+    """Bytes of the largest chunk that is decoded to read a part of it: as it is stored, at most, and decoded."""
+    sizes = (math.prod(part.chunks) * (_TEXT_NBYTES if part.text else part.dtype.itemsize) for part in parts.values())
+    return 2 * max(sizes, default=0)
 
 
 def _unallocated(node: ArrayNode) -> bool:

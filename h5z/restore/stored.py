@@ -268,6 +268,7 @@ class StoredArray:
                 place = tuple(slice(i * c, (i + 1) * c) for i, c in zip(index, self.unit, strict=True))
                 shared = intersect(place, region)
                 out[within(shared, region)] = cell[within(shared, place)]
+            del cell  # before the next is decoded
         return out
 
     def _chunk(self, index: tuple[int, ...]) -> Any:

@@ -108,7 +108,8 @@ def v3_documents(root: str) -> dict[str, dict[str, Any]]:
     try:
         node = zarr.open(MemoryStore(_v2_documents(root)), mode="r", zarr_format=2, use_consolidated=False)
     except (OSError, ValueError, KeyError) as error:
-        raise SourceError(f"{root}: expected a Zarr hierarchy ({one_line(error)})") from None
+        why = f" ({one_line(error)})" if any(name.startswith(".z") for name in os.listdir(root)) else ", found none"
+        raise SourceError(f"{root}: expected a Zarr hierarchy{why}") from None
     try:
         migrate_to_v3(node, StorePath(MemoryStore(made)))
     except (TypeError, ValueError, NotImplementedError, KeyError) as error:

@@ -36,10 +36,19 @@ def folder_of(store: Any, *, consolidate_depth: int = 3, container_ext: str = "h
         raise PlanError(f"store: expected a local folder or an H5ShardStore, found {store!r}")
     depth = getattr(store, "consolidate_depth", consolidate_depth)
     container_ext = getattr(store, "container_ext", container_ext)
+    if not os.fspath(root):
+        raise PlanError("store: expected a local folder or an H5ShardStore, found ''")
     path = os.path.abspath(root)
     if not os.path.isdir(path):
         raise SourceError(f"{path}: expected a folder, found {'a file' if os.path.exists(path) else 'nothing'}")
     return ShardFolder(path, depth=depth, suffix=f".{container_ext.lstrip('.')}", lock_timeout=LOCK_TIMEOUT)
+
+
+def _arrays(folder: ShardFolder) -> list[Array]:
+    found = list(folder.arrays())
+    if not found and not any(os.path.exists(os.path.join(folder.root, name)) for name in ("zarr.json", ".zgroup")):
+        raise SourceError(f"{folder.root}: expected a Zarr hierarchy, found none")
+    return found
 
 
 def consolidate(
@@ -70,10 +79,10 @@ def consolidate(
     Raises
     ------
     PlanError, SourceError, TargetError
-        If the store is not there, or a file cannot be read or written.
+        If the store is not there, or is none, or a file cannot be read or written.
     """
     folder = folder_of(store, consolidate_depth=consolidate_depth, container_ext=container_ext)
-    arrays = [folder.settle(array) for array in list(folder.arrays())]
+    arrays = [folder.settle(array) for array in _arrays(folder)]
     shards = [(array, stem, *found) for array in arrays for stem, found in _loose_shards(folder, array).items()]
     jobs: list[Job] = [(_pack, (folder, array, stem, names), nbytes) for array, stem, names, nbytes in shards]
     chunks, nbytes = total(run_jobs(jobs, scheduler, workers, progress))
@@ -95,10 +104,10 @@ def unconsolidate(
     Raises
     ------
     PlanError, SourceError, TargetError
-        If the store is not there, a container is damaged, or a file cannot be written; no chunk is then lost.
+        If the store is not there, or is none, a container is damaged, or a file cannot be written; no chunk is then lost.
     """
     folder = folder_of(store, container_ext=container_ext)
-    arrays = [folder.settle(array) for array in list(folder.arrays())]
+    arrays = [folder.settle(array) for array in _arrays(folder)]
     jobs: list[Job] = []
     for array in arrays:
         for stem, outer in _containers(folder, array):
@@ -129,10 +138,10 @@ def check(
     Raises
     ------
     PlanError, SourceError
-        If the store is not there.
+        If the store is not there, or is none.
     """
     folder = folder_of(store, container_ext=container_ext)
-    arrays = list(folder.arrays())
+    arrays = _arrays(folder)
     found = [stem for array in arrays for stem, _ in _containers(folder, array)]
     paths = [os.path.join(folder.root, stem) + folder.suffix for stem in found]
     jobs: list[Job] = [(_check, (path, repair), os.path.getsize(path)) for path in paths]

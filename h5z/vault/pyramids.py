@@ -51,6 +51,9 @@ class Pyramid:
                 raise PlanError(f"{name}: expected 1 or more, found {value}")
         if not self.scale.keys() <= {"t", "z", "y", "x"}:
             raise PlanError(f"scale: expected steps along t, z, y and x, found {', '.join(sorted(self.scale))}")
+        for axis, step in self.scale.items():
+            if not 0 < step < math.inf:
+                raise PlanError(f"scale: expected a positive step along {axis}, found {step:g}")
 
 
 @dataclass(frozen=True)

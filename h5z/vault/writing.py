@@ -26,6 +26,7 @@ from h5z.vault.walk import LINKS, Found, Refused, Walk, batches, units
 
 LOCK = ".lock"
 PACK_NBYTES, PACK_COUNT = 4 << 20, 1000
+_MOST_CONTAINERS = 1000  # of a vault: each is a file, and open while it is written
 _WINDOW = 32  # tasks that are known to the scheduler at once
 
 
@@ -130,7 +131,7 @@ def add(
     """
     start = time.perf_counter()
     root = _source(directory)
-    paths = container_files(os.fspath(vault))
+    paths = container_files(os.path.abspath(vault))
     containers = [Container(os.path.abspath(path), indexing=False) for path in paths]
     with alone(paths[0]):
         header = read_header(containers[0])
@@ -174,6 +175,8 @@ class _Outcome:
 
 
 def _source(directory: str | os.PathLike[str]) -> bytes:
+    if not os.fspath(directory):
+        raise PlanError("directory: expected the folder to archive, found ''")
     root = os.path.abspath(os.fsencode(directory))
     if not os.path.isdir(root):
         raise SourceError(f"{shown(root)}: expected a folder, found {'a file' if os.path.lexists(root) else 'nothing'}")
@@ -181,10 +184,10 @@ def _source(directory: str | os.PathLike[str]) -> bytes:
 
 
 def _paths(basename: str | os.PathLike[str], writers: int) -> list[str]:
-    if writers < 1:
-        raise PlanError(f"writers: expected 1 or more, found {writers}")
+    if not 1 <= writers <= _MOST_CONTAINERS:
+        raise PlanError(f"writers: expected 1 to {_MOST_CONTAINERS:,}, found {writers}")
     folder, name = os.path.split(os.path.abspath(basename))
-    name = name.removesuffix(".h5")
+    name = name.removesuffix(".h5") if os.fspath(basename) else ""
     if not name:
         raise PlanError(f"basename: expected a name for the vault, found {os.fspath(basename)!r}")
     return container_paths(folder, name, writers)

@@ -66,7 +66,7 @@ def verify(
     PlanError
         If a repair is asked for of a target that another source or policy made, or without a source.
     """
-    from h5z.target import Target
+    from h5z.target import MARK, Target
 
     if level not in LEVELS:
         raise PlanError(f"level: expected one of {', '.join(map(repr, LEVELS))}, found {level!r}")
@@ -119,6 +119,8 @@ def verify(
         forget(plan.source)
     status = "differs" if differences else "repaired" if notes else "verified"
     report = account(plan, opened, status, start, differences=differences, level=level, checked_nbytes=checked)
+    if repair and MARK in opened.names() and opened.begun() is not None:
+        notes += ("an unfinished migration that is to replace it was left as it is",)
     return replace(report, notes=(*report.notes, *notes))
 
 
@@ -135,7 +137,7 @@ def _repair(
     from h5z.verify.repair import repair_target
 
     if differences:
-        with holding(target) as held:
+        with holding(target, tidy=False) as held:
             return repair_target(plan, held, differences, scheduler, source_options)
     if MARK in target.names():  # a repair that was killed may have left nothing to do but its lease
         with suppress(TargetHeldError):

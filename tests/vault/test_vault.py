@@ -277,3 +277,24 @@ def test_a_vault_within_what_it_archives_leaves_itself_out(messy: Path) -> None:
     assert report.ok
     assert not [name for name in Vault(messy / "v_1.h5") if name.startswith("v_")]
     assert vault.create(messy, messy / "v", writers=2).action == "unchanged"
+
+
+def test_a_vault_by_its_name_alone_is_added_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the folder where one is, by its file's name."""
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).write_text(name)
+    monkeypatch.chdir(tmp_path)
+    assert vault.create("a", "v").ok
+    assert vault.add("v.h5", "b").members == 1
+    assert vault.Vault("v.h5").names() == ["a", "b"]
+
+
+@pytest.mark.parametrize(("directory", "name", "writers"), [("", "v", 1), ("a", "", 1), ("a", "v", 100_000)])
+def test_what_names_no_vault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, directory: str, name: str, writers: int) -> None:
+    """Nothing is not the folder where one is; and a file for each writer has to be open."""
+    (tmp_path / "a").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(PlanError):
+        vault.create(directory, name, writers=writers)
+    assert os.listdir(tmp_path) == ["a"]
