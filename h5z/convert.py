@@ -9,8 +9,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from h5z import planning
+from h5z.bars import Progress
 from h5z.errors import PlanError
-from h5z.execution import Execution, Progress, carry_out, take_away
+from h5z.execution import Execution, carry_out, take_away
 from h5z.isolation import can_isolate, run_isolated
 from h5z.nodes import Json, Tree
 from h5z.plan import Plan

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, cast
 
+from h5z.bars import Progress
 from h5z.chunking import DEFAULT_MEMORY
 from h5z.errors import H5zError, PlanError, SourceChangedError, SourceError
 from h5z.hdf5.files import forget
@@ -23,7 +24,6 @@ from h5z.verify.checking import LEVELS, check
 if TYPE_CHECKING:
     from h5z.target import Target
 
-Progress: TypeAlias = bool | Callable[[int, int], None]
 _SMALL_NBYTES = 1 << 16  # of a unit that takes less time in libraries, side by side, than in Python
 _BEGUN = {"begun": "", "replacing": ".h5z"}  # stages at which what is unfinished in a target is this call's own: where
 

@@ -9,11 +9,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
+from h5z.bars import Progress
 from h5z.combining.plans import ORDERS, TIMES, Joiner
 from h5z.commit import finalize, swapping
 from h5z.credentials import shown
 from h5z.errors import PlanError, SourceError, TargetExistsError, UnfinishedTargetError, one_line
-from h5z.execution import Execution, Progress, carry_out, verified
+from h5z.execution import Execution, carry_out, verified
 from h5z.hdf5.listing import identify
 from h5z.joining.growth import recorded
 from h5z.nodes import Json
