@@ -28,7 +28,7 @@ _SMALL_NBYTES = 1 << 16  # of a unit that takes less time in libraries, side by 
 _BEGUN = {"begun": "", "replacing": ".h5z"}  # stages at which what is unfinished in a target is this call's own: where
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Execution:
     """How a plan is carried out; each field as the keyword of `h5z.convert`."""
 
@@ -46,17 +46,18 @@ class Execution:
         """Within what each task is done in a child of its worker; None where workers do them themselves."""
         return Guard(subject, self.timeout, self.memory_limit) if self.isolated else None
 
-    def check_reach(self, target: Target) -> None:
-        """Refuse a target that whoever does the work cannot reach.
 
-        Raises
-        ------
-        PlanError
-            If it is in this process's memory, and workers are other processes.
-        """
-        if not target.shared and elsewhere(self.scheduler):
-            what = "a target that worker processes reach, found one in this process's memory"
-            raise PlanError(f"{target.name}: expected {what}")
+def check_reach(target: Target, scheduler: Any) -> None:
+    """Refuse a target that whoever does the work cannot reach.
+
+    Raises
+    ------
+    PlanError
+        If it is in this process's memory, and workers are other processes.
+    """
+    if not target.shared and elsewhere(scheduler):
+        what = "a target that worker processes reach, found one in this process's memory"
+        raise PlanError(f"{target.name}: expected {what}")
 
 
 def carry_out(plan: Plan, target: Target, execution: Execution, *, start: float) -> Report:

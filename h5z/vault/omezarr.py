@@ -126,7 +126,15 @@ def to_zarr(
         If there is something else at the target, or it cannot be written.
     """
     start = time.perf_counter()
-    pyramid = Pyramid(name or "", levels, method, chunk, shard_nbytes, codec, dict(scale or {}))
+    pyramid = Pyramid(
+        name=name or "",
+        levels=levels,
+        method=method,
+        chunk=chunk,
+        shard_nbytes=shard_nbytes,
+        codec=codec,
+        scale=dict(scale or {}),
+    )
     origin, parsed = source_of(source), Pattern(pattern)
     images, others = find_images(origin, parsed)
     count = workers or os.cpu_count() or 1
