@@ -258,8 +258,8 @@ def publish_events(
         raise PlanError(f"target: expected {{session_id}} in it, as there are {len(jobs)} sources; found {wanted.target!r}")
     settings = Settings(
         wanted.target,
-        wanted.made_layout,
-        wanted.made_schema,
+        wanted.parsed_layout,
+        wanted.parsed_schema,
         wanted.problems,
         wanted.chunks,
         wanted.overwrite,

@@ -92,17 +92,17 @@ class EventsParameters(Parameters):
         if self.workers is not None and self.scheduler is not None:
             raise ValueError("workers and scheduler: expected one of them: a cluster of that many processes, or an address")
         try:
-            self.made_layout.check(self.made_schema)
+            self.parsed_layout.check(self.parsed_schema)
         except PlanError as error:
             raise ValueError(one_line(error)) from None
         return self
 
     @property
-    def made_schema(self) -> Schema:
+    def parsed_schema(self) -> Schema:
         """The schema itself."""
         return RECORDED_SESSION if self.events_schema is None else Schema.from_dict(self.events_schema)
 
     @property
-    def made_layout(self) -> SessionLayout:
+    def parsed_layout(self) -> SessionLayout:
         """The layout itself."""
-        return tables(self.made_schema) if self.layout is None else SessionLayout.from_dict(self.layout)
+        return tables(self.parsed_schema) if self.layout is None else SessionLayout.from_dict(self.layout)

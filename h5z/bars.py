@@ -6,11 +6,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeAlias
 
 from h5z.report import size
 
 _PAUSE = 0.2  # seconds between two looks, in a notebook
-Show = Callable[[int, int], None]
+Show: TypeAlias = Callable[[int, int], None]
+Progress: TypeAlias = bool | Show  # of a verb: a bar, or who is told bytes done and bytes in all
 
 
 @contextmanager

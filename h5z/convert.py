@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from h5z import planning
+from h5z.bars import Progress
 from h5z.errors import PlanError
-from h5z.execution import Execution, Progress, carry_out, take_away
+from h5z.execution import Execution, carry_out, check_reach, take_away
 from h5z.isolation import can_isolate, run_isolated
 from h5z.nodes import Json, Tree
 from h5z.plan import Plan
@@ -190,9 +190,8 @@ def convert(
     from h5z.target import Target
 
     start = time.perf_counter()
-    execution = Execution(verify, overwrite, patient, progress, scheduler, None, isolated, timeout, memory_limit)
     opened = Target.of(target, storage_options)
-    execution.check_reach(opened)
+    check_reach(opened, scheduler)
     plan = planning.plan(
         source,
         target,
@@ -204,4 +203,15 @@ def convert(
         workers=workers,
         **fields,
     )
-    return carry_out(plan, opened, replace(execution, source_options=with_access(plan, source_options)), start=start)
+    execution = Execution(
+        verify=verify,
+        overwrite=overwrite,
+        patient=patient,
+        progress=progress,
+        scheduler=scheduler,
+        source_options=with_access(plan, source_options),
+        isolated=isolated,
+        timeout=timeout,
+        memory_limit=memory_limit,
+    )
+    return carry_out(plan, opened, execution, start=start)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, cast
 
+from h5z.bars import Progress
 from h5z.chunking import DEFAULT_MEMORY
 from h5z.errors import H5zError, PlanError, SourceChangedError, SourceError
 from h5z.hdf5.files import forget
@@ -23,12 +24,11 @@ from h5z.verify.checking import LEVELS, check
 if TYPE_CHECKING:
     from h5z.target import Target
 
-Progress: TypeAlias = bool | Callable[[int, int], None]
 _SMALL_NBYTES = 1 << 16  # of a unit that takes less time in libraries, side by side, than in Python
 _BEGUN = {"begun": "", "replacing": ".h5z"}  # stages at which what is unfinished in a target is this call's own: where
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Execution:
     """How a plan is carried out; each field as the keyword of `h5z.convert`."""
 
@@ -46,17 +46,18 @@ class Execution:
         """Within what each task is done in a child of its worker; None where workers do them themselves."""
         return Guard(subject, self.timeout, self.memory_limit) if self.isolated else None
 
-    def check_reach(self, target: Target) -> None:
-        """Refuse a target that whoever does the work cannot reach.
 
-        Raises
-        ------
-        PlanError
-            If it is in this process's memory, and workers are other processes.
-        """
-        if not target.shared and elsewhere(self.scheduler):
-            what = "a target that worker processes reach, found one in this process's memory"
-            raise PlanError(f"{target.name}: expected {what}")
+def check_reach(target: Target, scheduler: Any) -> None:
+    """Refuse a target that whoever does the work cannot reach.
+
+    Raises
+    ------
+    PlanError
+        If it is in this process's memory, and workers are other processes.
+    """
+    if not target.shared and elsewhere(scheduler):
+        what = "a target that worker processes reach, found one in this process's memory"
+        raise PlanError(f"{target.name}: expected {what}")
 
 
 def carry_out(plan: Plan, target: Target, execution: Execution, *, start: float) -> Report:

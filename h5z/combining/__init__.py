@@ -9,11 +9,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
+from h5z.bars import Progress
 from h5z.combining.plans import ORDERS, TIMES, Joiner
 from h5z.commit import finalize, swapping
 from h5z.credentials import shown
 from h5z.errors import PlanError, SourceError, TargetExistsError, UnfinishedTargetError, one_line
-from h5z.execution import Execution, Progress, carry_out, verified
+from h5z.execution import Execution, carry_out, check_reach, verified
 from h5z.hdf5.listing import identify
 from h5z.joining.growth import recorded
 from h5z.nodes import Json
@@ -101,10 +102,29 @@ def combine(
     opened = Target.of(target, storage_options)
     if not names:
         raise PlanError(f"{opened.name}: expected files to join, found none")
-    execution = Execution(verify, overwrite, patient, progress, scheduler, source_options, isolated, timeout, memory_limit)
-    execution.check_reach(opened)
+    check_reach(opened, scheduler)
     identities = {name: (located(shown(name)), *_identity(name, source_options)) for name in names}
-    joiner = Joiner(opened, dim, new_dim, times, order, Policy.of(policy, fields), workers, execution)
+    execution = Execution(
+        verify=verify,
+        overwrite=overwrite,
+        patient=patient,
+        progress=progress,
+        scheduler=scheduler,
+        source_options=source_options,
+        isolated=isolated,
+        timeout=timeout,
+        memory_limit=memory_limit,
+    )
+    joiner = Joiner(
+        target=opened,
+        dim=dim,
+        new_dim=new_dim,
+        times=times,
+        order=order,
+        policy=Policy.of(policy, fields),
+        workers=workers,
+        execution=execution,
+    )
     combination = _Combination(joiner, identities)
     if swapping(opened):  # a run was killed when all was done but for its documents
         finalize(opened)

@@ -34,7 +34,7 @@ TIMES = ("same", "first")
 ORDERS = ("coordinate", "given")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Joiner:
     """What joins files, and to which target; each as for `h5z.combine`."""
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from h5z.bars import Progress
 from h5z.errors import H5zError, PlanError, SourceError, TargetError, one_line
 from h5z.nodes import Problem
 from h5z.policy import Policy
@@ -31,7 +32,7 @@ def restore(
     layouts: str = "auto",
     memory: int | str | None = None,
     workers: int | None = None,
-    progress: bool | Callable[[int, int], None] = False,
+    progress: Progress = False,
     storage_options: dict[str, Any] | None = None,
 ) -> Report:
     """Build an HDF5 file from a Zarr store.
@@ -150,9 +151,7 @@ class _Restoration:
         self.notes = list(headers.notes)
         self.unfiltered: set[str] = set()
 
-    def run(
-        self, verify: str | None, workers: int, memory: int, progress: bool | Callable[[int, int], None], start: float
-    ) -> Report:
+    def run(self, verify: str | None, workers: int, memory: int, progress: Progress, start: float) -> Report:
         from h5z.scheduling import watching
 
         nbytes = sum(move.nbytes for move in self.moves)

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 from numcodecs.checksum32 import CRC32C
 
+from h5z.bars import Progress
 from h5z.errors import PlanError, SourceError, TargetError, TargetExistsError, UnsupportedError, one_line
 from h5z.scheduling import Job
 from h5z.shards.arrays import Array
 from h5z.shards.folder import ShardFolder
-from h5z.shards.moving import Progress, folder_of, run_jobs, total
+from h5z.shards.moving import folder_of, run_jobs, total
 from h5z.shards.places import Coordinates
 from h5z.shards.report import ShardReport
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import Any, TypeAlias
+from typing import Any
 
+from h5z.bars import Progress
 from h5z.container import LOCK_TIMEOUT, Container
 from h5z.container.frames import crc32
 from h5z.container.salvage import check as check_container
@@ -20,7 +21,6 @@ from h5z.shards.plain import write_plain
 from h5z.shards.report import Problem, ShardReport
 
 BATCH_NBYTES, BATCH_CHUNKS = 16 << 20, 64
-Progress: TypeAlias = bool | Callable[[int, int], None]
 
 
 def folder_of(store: Any, *, consolidate_depth: int = 3, container_ext: str = "h5") -> ShardFolder:

@@ -11,12 +11,12 @@ from zarr.abc.buffer import Buffer, BufferPrototype
 from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
 from zarr.buffer import default_buffer_prototype
 
+from h5z.bars import Progress
 from h5z.container import LOCK_TIMEOUT
 from h5z.errors import PlanError
 from h5z.shards import moving as shards
 from h5z.shards.export import export
 from h5z.shards.folder import ShardFolder
-from h5z.shards.moving import Progress
 from h5z.shards.report import ShardReport
 
 Mode = Literal["r", "r+", "a", "w", "w-"]

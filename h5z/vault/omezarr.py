@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from h5z.bars import Progress
 from h5z.commit import finalize
 from h5z.errors import SourceError, TargetError
 from h5z.grid import ChunkGrid, Region, region_shape
@@ -82,7 +83,7 @@ def to_zarr(
     storage_options: dict[str, Any] | None = None,
     scheduler: Any = None,
     workers: int | None = None,
-    progress: bool | Callable[[int, int], None] = False,
+    progress: Progress = False,
 ) -> Report:
     """Write the TIFFs of a vault, or of a folder, as an OME-Zarr image or plate (NGFF 0.5, Zarr v3, shards).
 
@@ -125,7 +126,15 @@ def to_zarr(
         If there is something else at the target, or it cannot be written.
     """
     start = time.perf_counter()
-    pyramid = Pyramid(name or "", levels, method, chunk, shard_nbytes, codec, dict(scale or {}))
+    pyramid = Pyramid(
+        name=name or "",
+        levels=levels,
+        method=method,
+        chunk=chunk,
+        shard_nbytes=shard_nbytes,
+        codec=codec,
+        scale=dict(scale or {}),
+    )
     origin, parsed = source_of(source), Pattern(pattern)
     images, others = find_images(origin, parsed)
     count = workers or os.cpu_count() or 1

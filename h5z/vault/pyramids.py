@@ -24,7 +24,7 @@ SMALLEST = 256  # along y or x: below, no further level
 METHODS = ("mean", "nearest")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Pyramid:
     """How images are stored; each as for `h5z.vault.to_zarr`.
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from h5z import planning
+from h5z.bars import Progress
 from h5z.credentials import separate, shown
 from h5z.errors import PlanError, TargetError, TargetHeldError
 from h5z.hdf5.files import forget, open_file
@@ -32,7 +32,7 @@ def verify(
     level: str = "full",
     repair: bool = False,
     scheduler: Any = None,
-    progress: bool | Callable[[int, int], None] = False,
+    progress: Progress = False,
     storage_options: dict[str, Any] | None = None,
     source_options: dict[str, Any] | None = None,
     isolated: bool = False,

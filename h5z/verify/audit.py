@@ -8,12 +8,13 @@ import os
 import random
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import zarr
 from zarr.storage import StorePath
 
+from h5z.bars import Progress
 from h5z.errors import TargetError
 from h5z.grid import ChunkGrid
 from h5z.report import Difference, Report
@@ -28,9 +29,7 @@ _SAMPLES = 4
 Found = tuple[str, Stored, Difference | None]
 
 
-def audit(
-    target: Target, level: str = "full", scheduler: Any = None, progress: bool | Callable[[int, int], None] = False
-) -> Report:
+def audit(target: Target, level: str = "full", scheduler: Any = None, progress: Progress = False) -> Report:
     """Compare the arrays of a Zarr hierarchy with the digests under their `h5z` attribute, or stored bytes with checksums.
 
     Any hierarchy will do whose arrays carry digests: h5z's own, or one that was copied or rechunked since.

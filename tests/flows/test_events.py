@@ -294,7 +294,7 @@ def test_the_deployment_deploys(tmp_path: Path) -> None:
     assert (found["entrypoint"], found["schedules"], found["limit"]) == ("flows/events.py:publish_events", ["hourly"], 1)
     wanted = EventsParameters.check(found["parameters"])
     assert wanted.target == "s3://bucket/{session_id}_events.zarr"
-    assert wanted.made_layout.entities["task"] == (Layout("table", "/tasks"),)
+    assert wanted.parsed_layout.entities["task"] == (Layout("table", "/tasks"),)
 
 
 def test_the_deployment_names_no_machine() -> None:
