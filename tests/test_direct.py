@@ -29,7 +29,8 @@ from h5z.errors import SourceError
 from h5z.grid import Region
 from h5z.hdf5 import filters
 from h5z.hdf5.blosc2frames import UnusualError
-from h5z.hdf5.direct import DirectReader, direct_reader, local_fetch
+from h5z.hdf5.direct import DirectReader, direct_reader
+from h5z.hdf5.fetch import local_fetch
 from h5z.hdf5.files import forget, open_dataset
 from h5z.source import Dataset
 
@@ -56,7 +57,7 @@ def through_libhdf5(did: Any) -> bytes:
 def readers(path: Path) -> Iterator[tuple[str, Any, DirectReader]]:
     """Every dataset of a file that can be read directly: its path, itself open, its reader."""
     with h5py.File(path) as file:
-        fetch = local_fetch(file)
+        fetch = local_fetch(file.filename)
         for node in h5z.scan(path).arrays:
             did = open_dataset(file, node.path)
             reader = direct_reader(did, node.dtype, fetch)
@@ -438,7 +439,7 @@ def test_an_index_of_a_hundred_thousand_chunks_takes_linear_time(tmp_path: Path,
         file.create_dataset("x", data=np.arange(count, dtype="<i4").reshape(-1, 100), chunks=(1, 1), maxshape=(None, 100))
     with h5py.File(tmp_path / "in.h5") as file:
         start = time.perf_counter()
-        reader = direct_reader(file["x"].id, "<i4", local_fetch(file))
+        reader = direct_reader(file["x"].id, "<i4", local_fetch(file.filename))
         assert time.perf_counter() - start < 3
         assert reader is not None
         assert (reader.offsets >= 0).sum() == count
