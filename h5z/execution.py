@@ -161,9 +161,9 @@ def _run_tasks(plan: Plan, target: Target, execution: Execution, advance: Callab
 
 def _as_begun(plan: Plan, begun: Plan) -> Plan:
     """A plan with the blocks of the run that it goes on from, whose tasks' marks mean those; as many workers as memory allows."""
-    each = begun.peak_nbytes // begun.workers
-    memory = cast(int, plan.policy.memory or DEFAULT_MEMORY)
-    return replace(plan, arrays=begun.arrays, base=begun.base, workers=max(1, min(plan.workers, memory // max(1, each))))
+    room = cast(int, plan.policy.memory or DEFAULT_MEMORY) - plan.headers_nbytes
+    count = max(1, min(plan.workers, room // max(1, begun.largest_task_nbytes)))
+    return replace(plan, arrays=begun.arrays, base=begun.base, workers=count)
 
 
 def _check_unchanged(plan: Plan, source_options: dict[str, Any] | None) -> None:
