@@ -136,7 +136,8 @@ def of_file(
     """The handle that reads what one file holds of a planned array."""
     roots = tuple(os.fspath(folder) for folder in made.policy.external_roots)
     stamp = (part.size, part.mtime_ns)
-    at = Contiguous(array.offset, array.source_shape) if direct and array.offset is not None else None
+    known = direct and not made.parts and array.offset is not None  # of several files it is the first one's
+    at = Contiguous(cast(int, array.offset), array.source_shape) if known else None
     dataset = Dataset(part.file, array.source, array.whole or array.described, storage_options, direct, roots, stamp, at)
     shape, source_shape, own = array.shape, array.source_shape, array.own
     if made.adds_dim and array.axis is not None:
