@@ -20,7 +20,7 @@ from h5z.dtypes import access, is_string, memory, variable
 from h5z.errors import H5zError, SourceError, one_line
 from h5z.hdf5 import nulls
 from h5z.hdf5.datatypes import describe
-from h5z.hdf5.fetch import Fetch, local_fetch
+from h5z.hdf5.fetch import Contiguous, Fetch, local_fetch
 from h5z.hdf5.files import open_dataset
 from h5z.hdf5.filters import filter_available
 from h5z.hdf5.identity import ChunkIndex
@@ -196,7 +196,7 @@ class Headers:
             order=order,
             comment=remark,
             edges="unfiltered" if layout == "chunked" and chunk_options(plist) == DONT_FILTER_PARTIAL_CHUNKS else "",
-            offset=did.get_offset() if layout == "contiguous" and not external and self._is_here(did) else None,
+            offset=Contiguous.offset_of(did) if layout == "contiguous" and not external and self._is_here(did) else None,
         )
         return self._measured(node, did) if self.measure else node
 

@@ -76,7 +76,7 @@ class DirectReader:
             self.nbytes = math.prod(self.grid.chunks) * self.dtype.itemsize
             self._index(did, self.grid)
         else:
-            offset = 0 if external else did.get_offset()
+            offset = 0 if external else Contiguous.offset_of(did)
             self.together = None if offset is None else Contiguous(offset, self.shape)
 
     def _index(self, did: Any, grid: ChunkGrid) -> None:

@@ -35,6 +35,11 @@ class Contiguous:
     offset: int
     shape: Shape
 
+    @staticmethod
+    def offset_of(did: Any) -> int | None:
+        """Where an open dataset's bytes begin; None where there are none: behind a user block libhdf5 tells a place even then."""
+        return did.get_offset() if did.get_storage_size() else None
+
     def read(self, fetch: Fetch, region: Region, dtype: np.dtype[Any]) -> Any | None:
         """Read a region's values as they lie in the file; None where they lie in too many runs of bytes.
 
