@@ -30,7 +30,7 @@ STAGED_READS = 3.0  # of each source chunk, beyond which a scratch is cheaper
 LEAST_PIECE_NBYTES = 1 << 14  # of a piece in the scratch, on average
 DEFAULT_MEMORY = 1 << 30
 # Of headers in memory, with all that becomes of them until the commit, as measured: an array, a group, a number, a letter.
-_ARRAY_NBYTES, _GROUP_NBYTES, _NUMBER_NBYTES, _LETTER_NBYTES = 10 << 10, 3 << 9, 72, 6
+_ARRAY_NBYTES, _GROUP_NBYTES, _NUMBER_NBYTES, _LETTER_NBYTES, _FEW_NBYTES = 10 << 10, 3 << 9, 72, 6, MIB
 LEAST_PROSPECT = 1024  # of an axis along which files will follow
 
 
@@ -142,10 +142,13 @@ def marks(counts: list[int], step: int) -> tuple[tuple[int, int], ...]:
 
 
 def headers_nbytes(tree: Tree) -> int:
-    """Bytes of memory that a file's headers take at most, from the scan to the commit: as nodes, as a plan, as documents."""
+    """Bytes of memory that a file's headers take at most, from the scan to the commit: as nodes, as a plan, as documents.
+
+    Those of a hundred arrays have room in what the interpreter holds free.
+    """
     arrays = sum(1 for _ in tree.arrays)
     attributes = sum(_value_nbytes(item.value) for node in tree.nodes.values() for item in node.attributes)
-    return arrays * _ARRAY_NBYTES + (len(tree.nodes) - arrays) * _GROUP_NBYTES + attributes
+    return max(0, arrays * _ARRAY_NBYTES + (len(tree.nodes) - arrays) * _GROUP_NBYTES + attributes - _FEW_NBYTES)
 
 
 def _value_nbytes(value: Json) -> int:
