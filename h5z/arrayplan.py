@@ -50,6 +50,8 @@ class ArrayPlan(Record):
         Of a ragged array: per write unit, the row that holds its first element and that row's first element.
     payload : tuple
         Of variable-length data, as `ArrayNode.payload`: how many elements of the dataset, their bytes, those of the largest.
+    offset : int, optional
+        Where the dataset's bytes lie together in its file, as they are in memory.
     axis : int, optional
         Of an array that is joined of several files: the axis along which they follow each other.
     kept : int
@@ -81,6 +83,7 @@ class ArrayPlan(Record):
     stage: Shape | None = None
     reads: float = 1.0
     payload: tuple[tuple[int, int, int], ...] = ()
+    offset: int | None = None
     axis: int | None = None
     kept: int = 0
 

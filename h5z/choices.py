@@ -105,6 +105,7 @@ class Choices:
             source_nbytes=node.storage_nbytes,
             payload=node.payload,
             whole=node.dtype if node.dtype != leaf.described else None,
+            offset=node.offset if join is None and is_plain(node.dtype) and not node.filters else None,
             axis=None if join is None else join.axis,
             kept=0 if join is None else join.start,
         )

@@ -15,7 +15,7 @@ from h5z.dtypes import variable
 from h5z.errors import PlanError
 from h5z.grid import ChunkGrid, grow
 from h5z.isolation.machine import memory_nbytes
-from h5z.nodes import ArrayNode, Shape
+from h5z.nodes import ArrayNode, Json, Shape, Tree
 from h5z.payload import block_nbytes
 from h5z.policy import Policy
 
@@ -29,6 +29,8 @@ MOST_TASKS = 50_000  # of a whole plan: larger ones get larger tasks
 STAGED_READS = 3.0  # of each source chunk, beyond which a scratch is cheaper
 LEAST_PIECE_NBYTES = 1 << 14  # of a piece in the scratch, on average
 DEFAULT_MEMORY = 1 << 30
+# Of headers in memory, with all that becomes of them until the commit, as measured: an array, a group, a number, a letter.
+_ARRAY_NBYTES, _GROUP_NBYTES, _NUMBER_NBYTES, _LETTER_NBYTES, _FEW_NBYTES = 10 << 10, 3 << 9, 72, 6, MIB
 LEAST_PROSPECT = 1024  # of an axis along which files will follow
 
 
@@ -139,8 +141,31 @@ def marks(counts: list[int], step: int) -> tuple[tuple[int, int], ...]:
     return tuple((int(row), first) for row, first in zip(rows, firsts, strict=True))
 
 
-def fit_memory(arrays: list[ArrayPlan], policy: Policy, workers: int) -> tuple[list[ArrayPlan], int]:
+def headers_nbytes(tree: Tree) -> int:
+    """Bytes of memory that a file's headers take at most, from the scan to the commit: as nodes, as a plan, as documents.
+
+    Those of a hundred arrays have room in what the interpreter holds free.
+    """
+    arrays = sum(1 for _ in tree.arrays)
+    attributes = sum(_value_nbytes(item.value) for node in tree.nodes.values() for item in node.attributes)
+    return max(0, arrays * _ARRAY_NBYTES + (len(tree.nodes) - arrays) * _GROUP_NBYTES + attributes - _FEW_NBYTES)
+
+
+def _value_nbytes(value: Json) -> int:
+    if isinstance(value, str):
+        return _LETTER_NBYTES * len(value)
+    if isinstance(value, list | dict):
+        return sum(map(_value_nbytes, value.values() if isinstance(value, dict) else value))
+    return _NUMBER_NBYTES
+
+
+def fit_memory(arrays: list[ArrayPlan], policy: Policy, workers: int, headers: int = 0) -> tuple[list[ArrayPlan], int]:
     """Blocks as large as serves and memory allows; fewer workers where a single write unit is large.
+
+    Parameters
+    ----------
+    headers : int
+        Bytes of memory that are taken already (`headers_nbytes`).
 
     Raises
     ------
@@ -150,12 +175,14 @@ def fit_memory(arrays: list[ArrayPlan], policy: Policy, workers: int) -> tuple[l
     memory = cast(int, policy.memory or DEFAULT_MEMORY)
     least = max(map(_least, arrays), default=0)
     given = memory if policy.memory is not None else memory_nbytes()
-    if least > given:
+    if arrays and least + headers > given:
         worst = max(arrays, key=_least)
-        raise PlanError(f"memory: {worst.path} needs at least {least} bytes for one of its write units, found {given}")
-    count = max(1, min(workers, memory // max(least, 1)))
+        what = "one of its write units and the headers of all objects"
+        raise PlanError(f"memory: {worst.path} needs at least {least + headers} bytes for {what}, found {given}")
+    room = max(0, memory - headers)
+    count = max(1, min(workers, room // max(least, 1)))
     goal = max(BLOCK_NBYTES, sum(array.nbytes for array in arrays) // MOST_TASKS)
-    return [_blocked(array, memory // count, goal, policy.pick("route", array.source)) for array in arrays], count
+    return [_blocked(array, room // count, goal, policy.pick("route", array.source)) for array in arrays], count
 
 
 def _least(array: ArrayPlan) -> int:

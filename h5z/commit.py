@@ -97,10 +97,20 @@ def _begun(target: Target) -> tuple[Target, Plan] | None:
 def _finalize(target: Target) -> None:
     begun = _begun(target)
     if begun is not None:
-        place, plan = begun
-        _commit(place, plan)
-        if place.prefix:
-            swap(replace(target, prefix=""), place)
+        commit(*begun)
+
+
+def commit(place: Target, plan: Plan) -> None:
+    """Commit a target that is held, or the successor of one, whose plan is known and whose tasks have all ended.
+
+    Raises
+    ------
+    UnfinishedTargetError
+        If tasks are still to do; naming how many.
+    """
+    _commit(place, plan)
+    if place.prefix:
+        swap(replace(place, prefix=""), place)
 
 
 def _all_done(target: Target, plan: Plan) -> dict[int, dict[str, Json]]:

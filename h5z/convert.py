@@ -73,14 +73,14 @@ def graph(
     from h5z.target import Target
 
     target = Target.of(plan.place or plan.target, storage_options)
-    target, finished = prepare(target, plan, overwrite=overwrite, shared=True)
+    target, begun = prepare(target, plan, overwrite=overwrite, shared=True)
     name = f"h5z-convert-{plan.fingerprint[:16]}"
     layer: dict[Any, Any]
-    if finished:
+    if begun is None:
         target.release(tidy=True)
         layer = {name: (_count, [])}
     else:
-        layer = _layer(name, cast(Plan, target.pending()), target, with_access(plan, source_options))
+        layer = _layer(name, begun, target, with_access(plan, source_options))
     return Delayed(name, HighLevelGraph.from_collections(name, layer, dependencies=[]))
 
 

@@ -223,7 +223,9 @@ def _lane(lane: int, words: Any, shape: tuple[int, ...], starts: tuple[int, ...]
         axis -= 1
         inner *= shape[axis]
     last = [(a, s, s + n) for a, s, n in zip(axes[axis:], starts[axis:], shape[axis:], strict=True)]
-    if not axis or inner >= _ENOUGH >> 4:
+    if not axis:
+        return int(_contract(words.reshape(1, inner), lane, last)[0])
+    if inner >= _ENOUGH >> 4:
         rows = words.reshape(-1, inner)
         return _sum(_contract(rows, lane, last), _product(lane, axes[:axis], starts[:axis], shape[:axis]))
     axis -= 1  # a long axis: cut where its keys' low factors come round, so that they are made once

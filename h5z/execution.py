@@ -70,9 +70,12 @@ def carry_out(plan: Plan, target: Target, execution: Execution, *, start: float)
     """
     from h5z.prepare import prepare
 
-    target, finished = prepare(target, plan, overwrite=execution.overwrite, patient=execution.patient)
+    target, begun = prepare(target, plan, overwrite=execution.overwrite, patient=execution.patient)
     try:
-        report = (_look_again if finished else _complete)(plan, target, execution, start)
+        if begun is None:
+            report = _look_again(plan, target, execution, start)
+        else:
+            report = _complete(_as_begun(plan, begun), target, execution, start)
     except BaseException:
         with suppress(H5zError):
             target.release()
@@ -112,10 +115,9 @@ def _look_again(plan: Plan, target: Target, execution: Execution, start: float) 
 
 def _complete(plan: Plan, target: Target, execution: Execution, start: float) -> Report:
     """Run what is left of a plan's tasks, compare, and commit the target if nothing differs."""
-    from h5z.commit import describe, finalize
+    from h5z.commit import commit, describe
     from h5z.verify.differences import structure
 
-    plan = _as_begun(plan, cast(Plan, target.pending()))
     level, options = execution.verify, execution.source_options
     guard = execution.guard(plan.subject)
     differences: tuple[Difference, ...] = ()
@@ -137,7 +139,7 @@ def _complete(plan: Plan, target: Target, execution: Execution, start: float) ->
         target.check(now=True)
         return account(plan, target, "differs", start, differences=differences, level=level or "", checked_nbytes=checked)
     stored = sum(record["nbytes"] for record in target.done().values())
-    finalize(target)
+    commit(target, plan)
     return account(plan, target, "converted", start, stored_nbytes=stored, level=level or "", checked_nbytes=checked)
 
 
@@ -160,9 +162,9 @@ def _run_tasks(plan: Plan, target: Target, execution: Execution, advance: Callab
 
 def _as_begun(plan: Plan, begun: Plan) -> Plan:
     """A plan with the blocks of the run that it goes on from, whose tasks' marks mean those; as many workers as memory allows."""
-    each = begun.peak_nbytes // begun.workers
-    memory = cast(int, plan.policy.memory or DEFAULT_MEMORY)
-    return replace(plan, arrays=begun.arrays, base=begun.base, workers=max(1, min(plan.workers, memory // max(1, each))))
+    room = cast(int, plan.policy.memory or DEFAULT_MEMORY) - plan.headers_nbytes
+    count = max(1, min(plan.workers, room // max(1, begun.largest_task_nbytes)))
+    return replace(plan, arrays=begun.arrays, base=begun.base, workers=count)
 
 
 def _check_unchanged(plan: Plan, source_options: dict[str, Any] | None) -> None:

@@ -20,7 +20,7 @@ from h5z.dtypes import access, is_string, memory, variable
 from h5z.errors import H5zError, SourceError, one_line
 from h5z.hdf5 import nulls
 from h5z.hdf5.datatypes import describe
-from h5z.hdf5.direct import Fetch, local_fetch
+from h5z.hdf5.fetch import Contiguous, Fetch, local_fetch
 from h5z.hdf5.files import open_dataset
 from h5z.hdf5.filters import filter_available
 from h5z.hdf5.identity import ChunkIndex
@@ -166,7 +166,7 @@ class Headers:
         return reference_text(ref, self.file.id, self.paths)
 
     def _array(self, path: str, did: Any, plist: Any, attributes: tuple[Attribute, ...], order: str, remark: str) -> ArrayNode:
-        self.roots.check(did)  # before libhdf5 looks for the extent of virtual sources
+        self.roots.check(did, plist=plist)  # before libhdf5 looks for the extent of virtual sources
         tid, space = did.get_type(), did.get_space()
         limits.at_most(limits.LARGEST_ELEMENT_NBYTES, tid.get_size(), "bytes of an element")
         dtype = describe(tid)
@@ -196,6 +196,7 @@ class Headers:
             order=order,
             comment=remark,
             edges="unfiltered" if layout == "chunked" and chunk_options(plist) == DONT_FILTER_PARTIAL_CHUNKS else "",
+            offset=Contiguous.offset_of(did) if layout == "contiguous" and not external and self._is_here(did) else None,
         )
         return self._measured(node, did) if self.measure else node
 
@@ -246,7 +247,7 @@ class Headers:
             yield from (tuple(item for item in refs if item) for refs in listed[axis:])
 
     def _measured(self, node: ArrayNode, did: Any) -> ArrayNode:
-        self.index.add(node.path, did, node.files, "" if "://" in self.name else os.path.dirname(os.path.abspath(self.name)))
+        self.index.add(node, did, self._folder)
         handle = Dataset(self.name, node.path, node.dtype, self.storage_options)
         if node.layout == "external":
             did.close()
@@ -262,7 +263,19 @@ class Headers:
 
     def _fetch(self, did: Any) -> Fetch | None:
         """What reads bytes of the file; an external link leads into another, whose bytes are not read past libhdf5."""
-        return self.fetch if h5f.get_name(did) == h5f.get_name(self.file.id) else None
+        return self.fetch if self._is_here(did) else None
+
+    def _is_here(self, did: Any) -> bool:
+        """Whether an object lies in the file itself, not in another that it links to."""
+        return bool(h5f.get_name(did) == self._file_name)
+
+    @cached_property
+    def _folder(self) -> str:
+        return "" if "://" in self.name else os.path.dirname(os.path.abspath(self.name))
+
+    @cached_property
+    def _file_name(self) -> bytes:
+        return bytes(h5f.get_name(self.file.id))
 
     @cached_property
     def lone(self) -> dict[tuple[int, int], str]:
@@ -272,7 +285,7 @@ class Headers:
     @cached_property
     def fetch(self) -> Fetch:
         """Reads bytes of the file past libhdf5."""
-        return local_fetch(self.file) if self.ranges is None else self.ranges.read
+        return local_fetch(self.name) if self.ranges is None else self.ranges.read
 
 
 def _extent(space: Any) -> tuple[tuple[int, ...], tuple[int | None, ...] | None]:

@@ -18,7 +18,7 @@ from h5z.errors import UnsupportedError
 from h5z.grid import ChunkGrid, region_shape
 from h5z.hdf5 import nulls
 from h5z.hdf5.chunkindex import chunk_states
-from h5z.hdf5.direct import Fetch
+from h5z.hdf5.fetch import Fetch
 from h5z.hdf5.filters import BUILTIN, filter_available
 from h5z.hdf5.references import reference_text
 from h5z.leaves import Leaf, leaves
@@ -77,7 +77,8 @@ def measured(node: ArrayNode, handle: Dataset, did: Any, fetch: Fetch | None = N
         masks = [nulls.zero_padded(did, node.dtype, region) for region in handle.rows(node.shape)]
         runs = encode_runs(np.concatenate(masks))
         counted = replace(counted, nulls={"": runs} if runs is not None else None)
-    return replace(counted, allocated=_allocated(did, node))
+    allocated = _allocated(did, node)
+    return counted if allocated is None else replace(counted, allocated=allocated)
 
 
 def _allocated(did: Any, node: ArrayNode) -> Any:

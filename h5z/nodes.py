@@ -176,6 +176,8 @@ class ArrayNode(Record):
         None for HDF5's default (zeros), ``{"undefined": true}``, or ``{"value": …}``.
     storage_nbytes : int
         Bytes that the dataset takes in the file, as HDF5 says.
+    offset : int, optional
+        Where in the file the bytes of a contiguous dataset begin; None where they are not allocated, or lie in another file.
     shards, names : tuple
         Of a Zarr array: the shape of its shards, and its dimensions' names.
     content : str, optional
@@ -220,6 +222,7 @@ class ArrayNode(Record):
     allocated: Json = None
     nulls: Json = None
     edges: str = ""
+    offset: int | None = None
     shards: Shape | None = None
     names: tuple[str | None, ...] = ()
 

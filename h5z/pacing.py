@@ -17,7 +17,8 @@ from h5py import h5d, h5i
 
 from h5z.dtypes import class_of, is_string
 from h5z.grid import Region, region_shape
-from h5z.hdf5.direct import DirectReader, Fetch, direct_reader
+from h5z.hdf5.direct import DirectReader, direct_reader
+from h5z.hdf5.fetch import Fetch
 from h5z.limits import MOST_SHARING, at_most
 from h5z.nodes import ArrayNode, Datatype
 from h5z.payload import Run

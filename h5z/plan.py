@@ -94,6 +94,8 @@ class Plan(Record):
         The target itself, where its name does not say all; it stays behind when the plan becomes JSON.
     access : dict, optional
         Credentials that the source's URL carried, as storage options; neither shown nor written.
+    headers_nbytes : int
+        Bytes of memory that the source's headers take at most (`h5z.chunking.headers_nbytes`).
     digest : str
         Of the source's header and of where its data lie (`h5z.hdf5.identity`).
     dim, parts : str, tuple of Part
@@ -120,6 +122,7 @@ class Plan(Record):
     workers: int = 1
     place: Any = field(default=None, repr=False)
     access: dict[str, Any] | None = field(default=None, repr=False, compare=False)
+    headers_nbytes: int = 0
     digest: str = ""
     dim: str = ""
     parts: tuple[Part, ...] = ()
@@ -145,7 +148,7 @@ class Plan(Record):
     def fingerprint(self) -> str:
         """What tells whether a target is of this same migration: a hash of source identity, policy and metadata."""
         what = self.to_dict()
-        for name in ("target", "workers", "base"):
+        for name in ("target", "workers", "headers_nbytes", "base"):
             what.pop(name, None)
         for part in what.get("parts", ()):
             part["file"] = os.path.basename(part["file"])
@@ -186,10 +189,15 @@ class Plan(Record):
         return sum(array.units.size for array in self.arrays) + len(self.arrays) + len(self.groups)
 
     @property
-    def peak_nbytes(self) -> int:
-        """Bytes that the run takes at most, beside the interpreter's base: the largest task of each worker."""
+    def largest_task_nbytes(self) -> int:
+        """Bytes that the largest of the plan's tasks takes at most."""
         blocks = ((array, block) for array in self.arrays for block in (array.block, array.stage or array.block, array.witness))
-        return self.workers * max((task_nbytes(array, block) for array, block in blocks), default=0)
+        return max((task_nbytes(array, block) for array, block in blocks), default=0)
+
+    @property
+    def peak_nbytes(self) -> int:
+        """Bytes that the run takes at most, beside the interpreter's base: the headers, and the largest task of each worker."""
+        return self.headers_nbytes + self.workers * self.largest_task_nbytes
 
     def tasks(self) -> Iterator[Task]:
         """The plan's work in tasks, the same for the same plan: staging first; large arrays by block, small ones together."""

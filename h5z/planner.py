@@ -17,6 +17,7 @@ from h5z.chunking import (
     LEAST_KEPT_NBYTES,
     Join,
     fit_memory,
+    headers_nbytes,
 )
 from h5z.codecs import PORTABLE
 from h5z.dimensions import NON_COORDINATE, Dimensions, dimensions, is_netcdf, parent
@@ -69,7 +70,8 @@ def make_plan(
         raise UnsupportedError(f"{tree.file}: cannot be carried over (unsupported='report' goes on without): {named}{more}")
     if workers is not None and workers < 1:
         raise PlanError(f"workers: expected a positive number, found {workers}")
-    arrays, count = fit_memory(planner.arrays, policy, workers or os.cpu_count() or 1)
+    headers = headers_nbytes(tree)
+    arrays, count = fit_memory(planner.arrays, policy, workers or os.cpu_count() or 1, headers)
     _check_size(tree.file, target, arrays, planner.groups)
     return Plan(
         tree.file,
@@ -82,6 +84,7 @@ def make_plan(
         problems,
         tuple(planner.notes),
         count,
+        headers_nbytes=headers,
         digest=tree.digest,
     )
 

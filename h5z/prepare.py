@@ -24,7 +24,7 @@ from h5z.units import TargetArray
 
 def prepare(
     target: Target, plan: Plan, *, overwrite: bool = False, shared: bool = False, patient: bool = False
-) -> tuple[Target, bool]:
+) -> tuple[Target, Plan | None]:
     """Bring a target to where its tasks can run, held by this run, or find that nothing is left to do.
 
     Parameters
@@ -36,8 +36,8 @@ def prepare(
     -------
     target : Target
         Where to write: the target itself, or the place of its successor. To be released (`Target.release`).
-    finished : bool
-        Whether this same migration is already complete.
+    plan : Plan, optional
+        What to do there: as an unfinished run of this same migration has begun it, where there is one; None where it is complete.
 
     Raises
     ------
@@ -52,7 +52,7 @@ def prepare(
     target = replace(target, durable=plan.policy.durable, attempts=plan.policy.attempts)
     untidy = _untidy(target)
     if not untidy and _judge(target, plan, overwrite=overwrite) == "finished":  # what is refused is left without a lease
-        return target, True
+        return target, None
     if untidy:
         with reaching(target.name):
             other = None if patient else holder(target.claims)
@@ -73,11 +73,11 @@ def prepare(
 
 
 @contextmanager
-def prepared(target: Target, plan: Plan, *, overwrite: bool = False) -> Iterator[tuple[Target, bool]]:
+def prepared(target: Target, plan: Plan, *, overwrite: bool = False) -> Iterator[tuple[Target, Plan | None]]:
     """As `prepare`; let go of at the end, with every trace of the run where that is a good one."""
-    place, finished = prepare(target, plan, overwrite=overwrite)
+    place, begun = prepare(target, plan, overwrite=overwrite)
     try:
-        yield place, finished
+        yield place, begun
     except BaseException:
         with suppress(H5zError):
             place.release()
@@ -85,19 +85,17 @@ def prepared(target: Target, plan: Plan, *, overwrite: bool = False) -> Iterator
     place.release(tidy=True)
 
 
-def _bring(target: Target, plan: Plan, *, overwrite: bool) -> tuple[Target, bool]:
+def _bring(target: Target, plan: Plan, *, overwrite: bool) -> tuple[Target, Plan | None]:
     found = _judge(target, plan, overwrite=overwrite)
     if found == "finished":
-        return target, True
+        return target, None
     if found == "begun":
-        _go_on(target)
-    elif found == "another":
-        return _successor(target, plan), False
-    else:
-        if found == "abandoned" or target.path is not None:  # there the power may have failed before the plan was on the disk
-            target.clear()
-        _create(target, plan)
-    return target, False
+        return target, _go_on(target)
+    if found == "another":
+        return _successor(target, plan)
+    if found == "abandoned" or target.path is not None:  # there the power may have failed before the plan was on the disk
+        target.clear()
+    return target, _create(target, plan)
 
 
 def _judge(target: Target, plan: Plan, *, overwrite: bool) -> str:
@@ -179,8 +177,8 @@ def _fingerprint(root: dict[str, Json]) -> str | None:
     return record.get("fingerprint") if isinstance(record, dict) else None
 
 
-def _successor(target: Target, plan: Plan) -> Target:
-    """The place of a target's successor, made ready, or found where an earlier run left it."""
+def _successor(target: Target, plan: Plan) -> tuple[Target, Plan]:
+    """The place of a target's successor, made ready, or found where an earlier run left it; and its plan."""
     new = replace(target, prefix=NEW)
     try:
         waiting = new.pending()
@@ -195,13 +193,11 @@ def _successor(target: Target, plan: Plan) -> Target:
             new.delete([f"{MARK}/described", f"{MARK}/verified"])
         else:
             new.clear()
-        _create(new, plan)
-    else:
-        _go_on(new)
-    return new
+        return new, _create(new, plan)
+    return new, _go_on(new)
 
 
-def _create(target: Target, plan: Plan) -> None:
+def _create(target: Target, plan: Plan) -> Plan:
     """Write the plan."""
     folder = target.path
     if folder is not None:
@@ -210,14 +206,16 @@ def _create(target: Target, plan: Plan) -> None:
     text = json.dumps(plan.to_dict())
     durably = replace(target, durable="none" if target.durable == "none" else "always")
     durably.put({f"{MARK}/plan.json": text.encode("utf-8", "surrogatepass")})
+    return plan
 
 
-def _go_on(target: Target) -> None:
-    """Go on with an unfinished run of the same plan, on the blocks that it was begun with."""
+def _go_on(target: Target) -> Plan:
+    """Go on with an unfinished run: its plan, whose blocks are those that it was begun with."""
     plan = cast(Plan, target.pending())
     if target.path is not None and target.durable != "always" and (target.get(f"{MARK}/boot") or b"").decode() != boot():
         _distrust(target, plan)
         target.put({f"{MARK}/boot": boot().encode()})
+    return plan
 
 
 def _distrust(target: Target, plan: Plan) -> None:

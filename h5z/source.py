@@ -15,10 +15,11 @@ import h5py
 import numpy as np
 from h5py import h5s
 
-from h5z.dtypes import access, memory, relabelled
+from h5z.dtypes import access, memory, raw_layout, relabelled
 from h5z.errors import SourceError
 from h5z.grid import Region, region_shape
 from h5z.hdf5.direct import DirectReader
+from h5z.hdf5.fetch import Contiguous
 from h5z.hdf5.files import OpenFile, files, reading
 from h5z.hdf5.references import reference_text
 from h5z.hdf5.terminated import cut
@@ -46,6 +47,8 @@ class Dataset:
         Folders, beside the file's own, in which other files may lie from which its values come.
     stamp : (int, int), optional
         The file's size and time, where it must be the one that has these.
+    at : Contiguous, optional
+        Where all of it lies together in the file: then libhdf5 need not be asked.
     """
 
     file: str
@@ -55,6 +58,7 @@ class Dataset:
     direct: bool = True
     roots: tuple[str, ...] = ()
     stamp: tuple[int, int] | None = None
+    at: Contiguous | None = None
 
     def open(self) -> Any:
         """Open the dataset: external files and virtual sources are looked for beside the file that names them."""
@@ -69,6 +73,9 @@ class Dataset:
             If HDF5 cannot read it: a corrupt chunk, a failed checksum, a file that vanished.
         """
         with reading(self.file, self.path, region):
+            values = self.at and self.at.read(self._file.fetch, region, raw_layout(self.dtype))
+            if values is not None:
+                return values
             reader = self.reader()
             if reader is not None and (self.direct or reader.external or reader.only):
                 values = reader.read(region)
@@ -80,6 +87,8 @@ class Dataset:
 
         That is where the chunk skipped a filter, or may have; of a chunk that is not allocated there is nothing: ``b""``.
         """
+        if self.at:
+            return None
         with reading(self.file, self.path, tuple(slice(i, i + 1) for i in index)):
             reader = self.reader()
         if reader is None or reader.grid is None:
@@ -89,6 +98,8 @@ class Dataset:
 
     def untouched(self, region: Region) -> bool:
         """Whether nothing is stored of a region, as far as that is known."""
+        if self.at:
+            return False
         with reading(self.file, self.path, region):
             reader = self.reader()
             return reader is not None and reader.untouched(region)

@@ -192,8 +192,8 @@ class Target:
         with reaching(self.name):
             folder = self.path
             if folder is not None:
-                root = folder / self.prefix
-                return [str(path.relative_to(root)) for path in (root / below).rglob("*") if path.is_file()]
+                root = os.path.join(folder, self.prefix)
+                return [os.path.join(at, name)[len(root) :] for at, _, files in os.walk(root + below) for name in files]
             return [key[len(self.prefix) :] for key in self._objects.listing(self.prefix + below)]
 
     def delete(self, keys: Iterable[str]) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from h5z.arrayplan import ArrayPlan
 from h5z.digest import Digest
 from h5z.grid import Region, region_shape
+from h5z.hdf5.fetch import Contiguous
 from h5z.isolation.heartbeat import beat
 from h5z.joining.arrays import JoinedArray, narrowed, places
 from h5z.joining.arrays import Piece as JoinedPiece
@@ -38,6 +39,8 @@ def work_of(
     from h5z.staging import Scratch
     from h5z.units import TargetArray
 
+    if staging and not any(array.stage for array in made.arrays):
+        return
     handles: dict[int, tuple[SourceArray | JoinedArray, Scratch | None, TargetArray]] = {}
     units = target.seat_of(made)
     for task in made.tasks():
@@ -133,7 +136,9 @@ def of_file(
     """The handle that reads what one file holds of a planned array."""
     roots = tuple(os.fspath(folder) for folder in made.policy.external_roots)
     stamp = (part.size, part.mtime_ns)
-    dataset = Dataset(part.file, array.source, array.whole or array.described, storage_options, direct, roots, stamp)
+    known = direct and not made.parts and array.offset is not None  # of several files it is the first one's
+    at = Contiguous(cast(int, array.offset), array.source_shape) if known else None
+    dataset = Dataset(part.file, array.source, array.whole or array.described, storage_options, direct, roots, stamp, at)
     shape, source_shape, own = array.shape, array.source_shape, array.own
     if made.adds_dim and array.axis is not None:
         shape, source_shape, own = shape[1:], source_shape[1:], own and own[1:]

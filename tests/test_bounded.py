@@ -19,7 +19,7 @@ import pytest
 import h5z
 from h5z.errors import SourceError
 from h5z.hdf5.bounded import bunzip2, inflate, unblosc, unlz4, unzstd
-from h5z.hdf5.files import local_fetch
+from h5z.hdf5.fetch import local_fetch
 from h5z.isolation import run_isolated
 
 from .test_isolation import Told
@@ -155,7 +155,7 @@ def test_bytes_that_are_not_there(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["x"] = 1
     with h5py.File(tmp_path / "a.h5") as file:
-        fetch = local_fetch(file)
+        fetch = local_fetch(file.filename)
         size = (tmp_path / "a.h5").stat().st_size
         assert len(fetch(0, size)) == size
         for offset, nbytes in ((0, 1 << 50), (size, 1), (1 << 62, 8), (-1, 8), (8, -1)):

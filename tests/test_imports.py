@@ -41,8 +41,19 @@ LAYERS = (
 SATELLITES = ("events", "vault")
 PACKAGES = {
     "hdf5": (
-        {"bitshuffle", "blosc2frames", "bounded", "libhdf5", "listing", "ranged", "references", "scaleoffset", "shuffle"},
-        {"chunkindex", "datatypes", "symboltable", "tables", "terminated", "typeids"},
+        {
+            "bitshuffle",
+            "blosc2frames",
+            "bounded",
+            "fetch",
+            "libhdf5",
+            "listing",
+            "ranged",
+            "references",
+            "scaleoffset",
+            "shuffle",
+        },
+        {"chunkindex", "datatypes", "fetch", "symboltable", "tables", "terminated", "typeids"},
         {"filters", "identity", "nulls", "roots"},
         {"direct"},
         {"files"},

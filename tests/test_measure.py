@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import h5z
 from h5z.grid import Region
-from h5z.hdf5.direct import local_fetch
+from h5z.hdf5.fetch import local_fetch
 from h5z.hdf5.files import open_dataset
 from h5z.pacing import FIRST_ELEMENTS, PIECE_NBYTES, pieces
 from h5z.payload import Run, block_nbytes, heaviest, joined, mean_nbytes
@@ -61,7 +61,7 @@ def passed(path: Path, *, by_row: bool = False, told: bool = True) -> list[tuple
     runs: list[Run] = []
     with h5py.File(path) as file:
         node = next(node for node in h5z.scan(path).arrays if node.path == "/x")
-        fetch = local_fetch(file) if told else None
+        fetch = local_fetch(file.filename) if told else None
         for region in pieces(node, open_dataset(file, "/x"), fetch, runs, by_row=by_row):
             weights = actual(np.asarray(file["x"][region]))
             out.append((region, sum(weights)))

@@ -331,6 +331,19 @@ def many(file: h5py.File) -> None:
         file.create_dataset(f"x{i}", data=np.full(8000, i, "<f8"), chunks=(1000,), compression="gzip")
 
 
+def tiny(file: h5py.File) -> None:
+    """A thousand arrays that take far less than what is known of them."""
+    for i in range(1000):
+        file[f"x{i}"] = np.arange(4)
+
+
+def long_attributes(file: h5py.File) -> None:
+    """Attributes that are most of the file."""
+    for i in range(400):
+        file[f"x{i}"] = i
+        file[f"x{i}"].attrs["table"] = np.arange(1200) + 0.1
+
+
 def giant_word(file: h5py.File) -> None:
     """One word larger than all others together, which cost little on average."""
     file.create_dataset("x", data=["ab"] * 50_000 + ["x" * 30_000_000] + ["cd"] * 50_000, dtype=h5py.string_dtype())
@@ -369,6 +382,8 @@ HOSTILE: dict[str, tuple[Callable[[h5py.File], None], dict[str, Any]]] = {
     "wide strings": (wide_strings, {"chunks": [10, 200], "memory": 32 * MIB}),
     "six dimensions": (deep, {"chunks": [1, 16, 1, 16, 1, 16], "memory": 32 * MIB}),
     "many arrays": (many, {"memory": 32 * MIB}),
+    "tiny arrays": (tiny, {"memory": 8 * MIB}),
+    "long attributes": (long_attributes, {"memory": 32 * MIB}),
     "shards of a large array": (slices, {"chunks": [8, 64, 64], "shards": [16, 512, 512], "memory": 64 * MIB}),
     "a giant word": (giant_word, {"memory": 32 * MIB}),
     "long words after short ones": (late_words, {"memory": 32 * MIB}),

@@ -14,7 +14,7 @@ import numpy as np
 
 from h5z.arrayplan import ArrayPlan, numpy_dtype
 from h5z.codecs import default, fit
-from h5z.commit import finalize
+from h5z.commit import commit
 from h5z.errors import PlanError, TargetError
 from h5z.events.content import CIRCUMSTANCES, Variable, digest, plain, variables
 from h5z.grid import Region, region_shape
@@ -101,15 +101,16 @@ def publish(
     attributes = {**plain(dataset.attrs, "dataset"), "row_counts": counts}
     plan = _plan(found, attributes, f"events://{session}", place, policy, chunks)
     plan = _as_begun(plan, place)
-    with prepared(place, plan, overwrite=overwrite) as (ready, finished):
-        if not finished:
+    with prepared(place, plan, overwrite=overwrite) as (ready, begun):
+        if begun is not None:
+            plan = begun
             arrays = [TargetArray(ready, array, policy.zarr_format) for array in plan.arrays]
             _write(plan, ready, arrays, found, workers)
             if verify:
                 _verify(plan, arrays, found, workers)
                 ready.mark_verified("full", {})
-            finalize(ready)
-    return metadata(plan.groups[""], place.name, "unchanged" if finished else "published")
+            commit(ready, plan)
+    return metadata(plan.groups[""], place.name, "unchanged" if begun is None else "published")
 
 
 def metadata(root: Mapping[str, Any], where: str, status: str) -> dict[str, Any]:

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import math
-import os
-import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import h5py
 import numpy as np
-from h5py import h5d, h5f, h5s
+from h5py import h5d, h5s
 
 from h5z.dtypes import class_of, parts, raw_layout
 from h5z.grid import ChunkGrid, Region, intersect, region_shape, within
 from h5z.hdf5.blosc2frames import UnusualError
+from h5z.hdf5.fetch import Contiguous, Fetch, external_fetch
 from h5z.hdf5.filters import Filter, decodable, decode, filter_available, without_checksum
 from h5z.hdf5.terminated import as_padded
 from h5z.nodes import Datatype
 
-Fetch = Callable[[int, int], bytes]  # (offset, nbytes) -> bytes
 Through = Callable[[Any, Region, "np.dtype[Any]"], Any]
 _LARGEST_INDEX = 50_000_000
-_RUNS = 4096  # of contiguous bytes that one read of a region may take; beyond, libhdf5 gathers them better
 _LOOKED_UP = 20_000  # of the chunks in an index at most, at some microseconds each
 _ASKED = 64  # of the chunks of a region that the index does not tell of
 _SUPERBLOCK_NBYTES = 48  # at least, at the beginning of a file
@@ -72,7 +68,7 @@ class DirectReader:
         self.shape = tuple(map(int, did.shape))
         self.filters = tuple(_pipeline(plist))
         self.only = not all(filter_available(item[0]) for item in self.filters)
-        self.offset: int | None = None
+        self.together: Contiguous | None = None
         self.grid: ChunkGrid | None = None
         self.did = did
         if plist.get_layout() == h5d.CHUNKED:
@@ -80,7 +76,8 @@ class DirectReader:
             self.nbytes = math.prod(self.grid.chunks) * self.dtype.itemsize
             self._index(did, self.grid)
         else:
-            self.offset = 0 if external else did.get_offset()
+            offset = 0 if external else Contiguous.offset_of(did)
+            self.together = None if offset is None else Contiguous(offset, self.shape)
 
     def _index(self, did: Any, grid: ChunkGrid) -> None:
         found: list[tuple[tuple[int, ...], int, int, int]] = []
@@ -110,7 +107,8 @@ class DirectReader:
             If the file ends too early, or a chunk cannot be decoded.
         """
         if self.grid is None:
-            return self._contiguous(region)
+            found = self.together and self.together.read(self.fetch, region, self.dtype)
+            return self.through(self.did, region, self.dtype) if found is None else found
         base, extra = (self.dtype.base, self.dtype.shape)
         alone = self._alone(region)
         if alone is not None:
@@ -129,7 +127,7 @@ class DirectReader:
     def untouched(self, region: Region) -> bool:
         """Whether nothing is stored of a region: no chunk of the index touches it, nor does libhdf5 find one if it is asked."""
         if self.grid is None:
-            return self.offset is None
+            return self.together is None
         box = [slice(s.start // c, -(-s.stop // c)) for s, c in zip(region, self.grid.chunks, strict=True)]
         inside = self.offsets.reshape(self.grid.counts)[tuple(box)]
         if (inside >= 0).any():
@@ -210,27 +208,6 @@ class DirectReader:
             raise ValueError(f"expected a chunk of {self.nbytes} bytes, found {size} stored for it")
         return self.fetch(int(self.offsets[number]), size)
 
-    def _contiguous(self, region: Region) -> Any:
-        if self.offset is None:
-            return self.through(self.did, region, self.dtype)
-        shape, wanted = self.shape, region_shape(region)
-        whole = len(shape)
-        while whole and wanted[whole - 1] == shape[whole - 1]:
-            whole -= 1
-        whole = max(whole - 1, 0)  # axes before this one are walked, those from it on lie together
-        if math.prod(wanted[:whole]) > _RUNS:
-            return self.through(self.did, region, self.dtype)
-        itemsize = self.dtype.itemsize
-        strides = [math.prod(shape[i + 1 :]) * itemsize for i in range(len(shape))]
-        start = self.offset + sum(s.start * stride for s, stride in zip(region, strides, strict=True))
-        run = math.prod(wanted[whole:]) * itemsize
-        pieces = [
-            self.fetch(start + sum(i * stride for i, stride in zip(index, strides, strict=False)), run)
-            for index in np.ndindex(*wanted[:whole])
-        ]
-        raw = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        return np.frombuffer(raw, self.dtype.base).reshape(wanted + self.dtype.shape)
-
 
 def _pipeline(plist: Any) -> list[Filter]:
     found = (plist.get_filter(i) for i in range(plist.get_nfilters()))
@@ -305,50 +282,3 @@ def _misindexed(did: Any) -> bool:
     limits = did.get_space().get_simple_extent_dims(True)
     unlimited = [axis for axis, limit in enumerate(limits) if limit == h5s.UNLIMITED]
     return len(unlimited) == 1 and unlimited != [0]
-
-
-def external_fetch(did: Any, plist: Any) -> Fetch:
-    """Read the raw files of a dataset with external storage, beside the file that names them, as one run of bytes.
-
-    Past the end of such a file there are zeros, as libhdf5 has it.
-    """
-    folder = os.path.dirname(os.path.realpath(os.fsdecode(h5f.get_name(did))))
-    parts = [plist.get_external(i) for i in range(plist.get_external_count())]
-    files = [
-        (os.path.join(folder, name.decode("utf-8", "surrogateescape")), int(start), int(size)) for name, start, size in parts
-    ]
-
-    def fetch(offset: int, nbytes: int) -> bytes:
-        out = b""
-        for name, start, size in files:
-            if len(out) < nbytes and offset < size:
-                with open(name, "rb") as raw:
-                    raw.seek(start + offset)
-                    wanted = min(size - offset, nbytes - len(out))
-                    out += raw.read(wanted).ljust(wanted, b"\0")
-                offset = size
-            offset -= size
-        return out.ljust(nbytes, b"\0")
-
-    return fetch
-
-
-def local_fetch(file: h5py.File) -> Fetch:
-    """Read a local file's bytes by `os.pread`; closed with the file object."""
-    name = file.filename
-    fd = os.open(name, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
-    weakref.finalize(file, os.close, fd)
-
-    def fetch(offset: int, nbytes: int) -> bytes:
-        end = os.fstat(fd).st_size
-        if not 0 <= offset <= offset + nbytes <= end:
-            raise OSError(f"expected {nbytes} bytes at {offset}, found the file's end at {end}")
-        found = os.pread(fd, nbytes, offset)
-        while len(found) < nbytes:
-            more = os.pread(fd, nbytes - len(found), offset + len(found))
-            if not more:
-                raise OSError(f"expected {nbytes} bytes at {offset}, found the file's end after {len(found)}")
-            found += more
-        return found
-
-    return fetch

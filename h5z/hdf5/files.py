@@ -8,23 +8,21 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import h5py
 from h5py import h5d, h5f, h5p
 
 from h5z.errors import H5zError, SourceError, one_line
 from h5z.grid import Region
-from h5z.hdf5.direct import DirectReader, Fetch, direct_reader, local_fetch
+from h5z.hdf5.direct import DirectReader, direct_reader
+from h5z.hdf5.fetch import Fetch, local_fetch
 from h5z.hdf5.filters import BUILTIN, load_plugins
 from h5z.hdf5.identity import changed
 from h5z.hdf5.ranged import RangedFile, Ranges
 from h5z.hdf5.references import lone_paths
 from h5z.hdf5.roots import Roots, folder_of
 from h5z.nodes import Datatype
-
-if TYPE_CHECKING:
-    pass
 
 _OPEN_FILES = 32
 _READERS = 64  # each with an open dataset, whose last chunks libhdf5 keeps
@@ -43,16 +41,20 @@ def open_file(name: str, storage_options: dict[str, Any] | None = None) -> h5py.
     """
     if "://" in name:
         return open_url(name, storage_options)[0]
+    _see_regular(name)
+    try:
+        return _small_caches(h5py.File(name, "r", **_CHUNK_CACHE))
+    except (OSError, RuntimeError, ValueError) as error:
+        raise SourceError(f"{name}: {_why(name, error)}") from None
+
+
+def _see_regular(name: str) -> None:
     if not os.path.exists(name):
         raise SourceError(f"{name or repr(name)}: no such file")
     if os.path.isdir(name):
         raise SourceError(f"{name}: expected an HDF5 file, found a directory")
     if not os.path.isfile(name):
         raise SourceError(f"{name}: expected an HDF5 file, found a pipe, a socket or a device")
-    try:
-        return _small_caches(h5py.File(name, "r", **_CHUNK_CACHE))
-    except (OSError, RuntimeError, ValueError) as error:
-        raise SourceError(f"{name}: {_why(name, error)}") from None
 
 
 def _small_caches(file: h5py.File) -> h5py.File:
@@ -88,9 +90,25 @@ def open_url(name: str, storage_options: dict[str, Any] | None) -> tuple[h5py.Fi
     SourceError
         With one line that says why it cannot be opened.
     """
+    ranges = _ranges(name, storage_options)
+    return _open_ranges(ranges, name), ranges
+
+
+def _ranges(name: str, storage_options: dict[str, Any] | None) -> Ranges:
+    with _opening(name):
+        return Ranges(name, storage_options)
+
+
+def _open_ranges(ranges: Ranges, name: str) -> h5py.File:
+    with _opening(name):
+        return _small_caches(h5py.File(RangedFile(ranges), "r", **_CHUNK_CACHE))
+
+
+@contextmanager
+def _opening(name: str) -> Iterator[None]:
+    """Turn what opening a URL raises into a `SourceError`."""
     try:
-        ranges = Ranges(name, storage_options)
-        return _small_caches(h5py.File(RangedFile(ranges), "r", **_CHUNK_CACHE)), ranges
+        yield
     except H5zError:
         raise
     except FileNotFoundError as error:  # fsspec's word for a server that does not answer, too
@@ -102,19 +120,32 @@ def open_url(name: str, storage_options: dict[str, Any] | None) -> tuple[h5py.Fi
 
 
 class OpenFile:
-    """An open file with the readers of its datasets."""
+    """An open file with the readers of its datasets; libhdf5 opens it when it is first asked."""
 
     def __init__(self, name: str, storage_options: dict[str, Any] | None, roots: tuple[str, ...]) -> None:
+        self.name = name
         self.roots = Roots(name, roots)
-        if "://" in name:
-            self.file, ranges = open_url(name, storage_options)
-            self.fetch: Fetch = ranges.read  # headers and small data share its blocks
-        else:
-            self.file = open_file(name, storage_options)
-            self.fetch = local_fetch(self.file)
+        self._ranges = _ranges(name, storage_options) if "://" in name else None
+        if self._ranges is None:
+            _see_regular(name)
+        self.fetch: Fetch = local_fetch(name) if self._ranges is None else self._ranges.read  # whose blocks headers share
         self._datasets: OrderedDict[str, Any] = OrderedDict()
         self._readers: OrderedDict[str, DirectReader | None] = OrderedDict()
         self._lock = threading.RLock()
+        self._file: h5py.File | None = None
+
+    @property
+    def file(self) -> h5py.File:
+        """The file as libhdf5 has it open."""
+        with self._lock:
+            if self._file is None:
+                self._file = open_file(self.name) if self._ranges is None else _open_ranges(self._ranges, self.name)
+            return self._file
+
+    def close(self) -> None:
+        """Close a file by URL, which libhdf5 reads through Python: that must be before Python ends."""
+        if self._ranges is not None and self._file is not None:
+            self._file.close()
 
     def dataset(self, path: str) -> Any:
         """An open dataset, one for all who read it: its external files are found by who opened it first."""
@@ -186,9 +217,7 @@ class Files:
         """Let go of a file: it is closed when nobody reads it any more."""
         with self._lock:
             for key in [key for key in self._files if key[0] == name]:
-                file = self._files.pop(key)
-                if "://" in name:  # what libhdf5 reads through Python must be closed before Python ends
-                    file.file.close()
+                self._files.pop(key).close()
 
 
 files = Files()

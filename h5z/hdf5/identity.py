@@ -7,12 +7,12 @@ import os
 from typing import Any
 
 import numpy as np
-from h5py import h5d
 
 from h5z.credentials import joined
 from h5z.errors import SourceChangedError, SourceError, TransientError, is_transient, one_line
 from h5z.hdf5.listing import identify
 from h5z.hdf5.ranged import Ranges
+from h5z.nodes import ArrayNode
 from h5z.stores.retries import ATTEMPTS, persist
 
 _HEADER = 1 << 16
@@ -44,14 +44,14 @@ class ChunkIndex:
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
 
-    def add(self, path: str, did: Any, files: tuple[str, ...] = (), folder: str = "") -> None:
+    def add(self, node: ArrayNode, did: Any, folder: str = "") -> None:
         """Take in a dataset: offset, size and filter mask of each chunk, or its offset and size; and the files that it names."""
-        self._hash.update(path.encode("utf-8", "surrogatepass") + b"\0")
+        self._hash.update(node.path.encode("utf-8", "surrogatepass") + b"\0")
         try:
-            self._hash.update(_places(did).tobytes())
+            self._hash.update(_places(did, node.layout == "chunked").tobytes())
         except (OSError, RuntimeError, ValueError, TypeError) as error:
             self._hash.update(type(error).__name__.encode())
-        for file in files:
+        for file in node.files:
             if file == ".":  # HDF5's word for the file itself; here it would be the folder, which changes with what is put there
                 continue
             try:
@@ -65,8 +65,8 @@ class ChunkIndex:
         return self._hash.hexdigest()[:_DIGITS]
 
 
-def _places(did: Any) -> Any:
-    if did.get_create_plist().get_layout() == h5d.CHUNKED:
+def _places(did: Any, chunked: bool) -> Any:
+    if chunked:
         found: list[tuple[Any, ...]] = []
         did.chunk_iter(lambda chunk: found.append((*chunk.chunk_offset, chunk.byte_offset, chunk.size, chunk.filter_mask)))
         return np.asarray(sorted(found), np.uint64)

@@ -143,8 +143,8 @@ class Roots:
             self._files[real] = h5py.File(real, "r")
         return self._files[real]
 
-    def check(self, did: Any, above: tuple[tuple[int, int], ...] = ()) -> None:
-        """Follow a dataset to wherever its values come from.
+    def check(self, did: Any, above: tuple[tuple[int, int], ...] = (), *, plist: Any = None) -> None:
+        """Follow a dataset, of the given creation properties, to wherever its values come from.
 
         Raises
         ------
@@ -156,7 +156,7 @@ class Roots:
             raise SourceError("a virtual dataset that is, through others, its own source")
         if here in self._sound:
             return
-        plist = did.get_create_plist()
+        plist = plist or did.get_create_plist()
         for i in range(plist.get_external_count()):
             self.find("external storage", os.fsdecode(plist.get_external(i)[0]), did)
         if plist.get_layout() == h5d.VIRTUAL:

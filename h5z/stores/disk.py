@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | 
 _WRITER, _DRAFTS = uuid.uuid4().hex, itertools.count()  # whose drafts have names that no other process gives
 _LARGE_NBYTES = 1 << 16  # of a file that is worth a disk's while on its own
 _FLUSHES = 8  # at once: file systems write what waits together in one go, where one after the other each waits for the disk
+_WAITED = 1e-4  # seconds, for a disk: memory takes a file faster than threads take turns
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2  # renameat2(2)
 _RENAME_SWAP = 2  # renamex_np(2) of macOS
@@ -94,6 +96,13 @@ def flush(path: Path | str) -> None:
 def flush_tree(folder: Path, *, leave_out: Iterable[str] = ()) -> None:
     """Have everything below a folder, and the folder, reach the disk; names right below it may be left out."""
     paths, taking = _tree(folder, set(leave_out)), threading.Lock()
+    for path in paths:
+        began = time.perf_counter()
+        flush(path)
+        if time.perf_counter() - began > _WAITED:
+            break
+    else:
+        return
 
     def flush_rest(_: int) -> None:
         while True:

@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from h5z.bars import Progress
-from h5z.commit import finalize
+from h5z.commit import commit
 from h5z.errors import SourceError, TargetError
 from h5z.grid import ChunkGrid, Region, region_shape
 from h5z.plan import Plan, Task
@@ -144,16 +144,16 @@ def to_zarr(
     opened = Target.of(target, storage_options)
     fresh = not opened.exists()
     stored = 0
-    with prepared(opened, plan, overwrite=overwrite) as (held, finished):
-        if not finished:
-            plan = cast(Plan, held.pending())
+    with prepared(opened, plan, overwrite=overwrite) as (held, begun):
+        if begun is not None:
+            plan = begun
             sources = sources_of(origin, placed, plan, method)
             with watching(progress, plan.nbytes * (1 + verify)) as advance, _leaving(held if fresh else None):
                 _write(held, plan, sources, verify=verify, scheduler=scheduler, workers=count, advance=advance)
             stored = sum(record["nbytes"] for record in held.done().values())
-            finalize(held)
-    level = "full" if verify and not finished else ""
-    return account(plan, opened, "unchanged" if finished else "converted", start, stored_nbytes=stored, level=level)
+            commit(held, plan)
+    level = "full" if verify and begun is not None else ""
+    return account(plan, opened, "unchanged" if begun is None else "converted", start, stored_nbytes=stored, level=level)
 
 
 def _write(

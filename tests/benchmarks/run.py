@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import statistics
 import subprocess
 import sys
@@ -11,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from h5z.stores.disk import remove
 
 from .cases import Case
 from .contenders import CONTENDERS, ROOT, arguments
@@ -120,13 +121,18 @@ def run_case(case: Case, folder: Path, *, rounds: int, only: Sequence[str] = (),
         for result in results if number % 2 == 0 else results[::-1]:
             if not result.error:
                 say(f"{case.name}: round {number + 1} of {rounds}, {result.label}")
-                _run_once(case, result, folder)
+                target = folder / f"target-{number}-{result.name}"
+                _run_once(case, result, folder, target)
+                if not case.has_many_files:
+                    remove(target)
+    for target in folder.glob("target-*"):
+        remove(target)
     return Outcome(case, tuple(results))
 
 
-def _run_once(case: Case, result: Result, folder: Path) -> None:
-    """One run, timed; its output verified if it is the first, then removed."""
-    source, target = case.source(folder), folder / "target"
+def _run_once(case: Case, result: Result, folder: Path, target: Path) -> None:
+    """One run, timed; its output verified if it is the first."""
+    source = case.source(folder)
     try:
         sample = measure(arguments(result.name, case, source, target), folder=ROOT)
         if not result.samples and CONTENDERS[result.name].output != "nothing":
@@ -135,7 +141,3 @@ def _run_once(case: Case, result: Result, folder: Path) -> None:
         result.samples.append(sample)
     except RunError as error:
         result.error = str(error)
-    finally:
-        if target.is_dir():
-            shutil.rmtree(target)
-        target.unlink(missing_ok=True)
