@@ -16,7 +16,7 @@ from h5py import h5a, h5d, h5ds, h5f, h5g, h5o, h5p, h5s, h5t, h5z
 from h5z import limits
 from h5z.attributes import encode
 from h5z.dimensions import is_bare
-from h5z.dtypes import access, is_string, memory, variable
+from h5z.dtypes import access, is_string, variable
 from h5z.errors import H5zError, SourceError, one_line
 from h5z.hdf5 import nulls
 from h5z.hdf5.datatypes import describe
@@ -29,7 +29,7 @@ from h5z.hdf5.ranged import Ranges
 from h5z.hdf5.references import address, lone_paths, mapping_text, reference_text
 from h5z.hdf5.roots import Roots
 from h5z.hdf5.tables import attribute_names
-from h5z.hdf5.typeids import has_text
+from h5z.hdf5.typeids import has_text, memory
 from h5z.isolation.heartbeat import beat
 from h5z.leaves import leaves
 from h5z.measure import LARGEST_CONTENT, measured

@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 from h5py import h5s
 
-from h5z.dtypes import access, memory, raw_layout, relabelled
+from h5z.dtypes import access, raw_layout, relabelled
 from h5z.errors import SourceError
 from h5z.grid import Region, region_shape
 from h5z.hdf5.direct import DirectReader
@@ -23,6 +23,7 @@ from h5z.hdf5.fetch import Contiguous
 from h5z.hdf5.files import OpenFile, files, reading
 from h5z.hdf5.references import reference_text
 from h5z.hdf5.terminated import cut
+from h5z.hdf5.typeids import memory
 from h5z.isolation.heartbeat import beat
 from h5z.leaves import Leaf
 from h5z.nodes import Datatype

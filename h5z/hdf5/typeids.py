@@ -1,4 +1,4 @@
-"""Datatypes as JSON -> HDF5's own: in a file (`build`), and in memory, where values may be pointers (`InMemory`).
+"""Datatypes as JSON -> HDF5's own: in a file (`build`), and in memory (`InMemory`, with pointers; `memory`, to read into).
 
 `build` is the inverse of `h5z.hdf5.datatypes.describe`. What libhdf5 takes and gives in memory: HDF5 Reference Manual, ``hvl_t``,
 ``hobj_ref_t``, ``hdset_reg_ref_t``; a string of variable length is a ``char *``.
@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 from h5py import h5t
 
-from h5z.dtypes import access, class_of, is_string, parts, plain, variable
+from h5z.dtypes import access, array_of, class_of, is_string, parts, plain, raw_layout, variable
 from h5z.errors import UnsupportedError
 from h5z.hdf5.libhdf5 import complex_of, set_bits
 from h5z.nodes import Datatype
@@ -204,14 +204,15 @@ def layout(dtype: Datatype, exact: bool) -> tuple[np.dtype[Any], Any]:
         return np.dtype("V8" if dtype["kind"] == "object" else "V12"), build(dtype)
     if kind == "array":
         inner, tid = layout(dtype["base"], exact)
-        return np.dtype((inner, tuple(dtype["shape"]))), h5t.array_create(tid, tuple(dtype["shape"]))
+        return array_of(inner, dtype["shape"]), h5t.array_create(tid, tuple(dtype["shape"]))
     if kind == "compound":
         return _compound_layout(dtype, exact)
     if dtype["class"] == "enum":
         inner, base = layout(dtype["base"], exact)
         return inner, build(dtype) if exact else _named(base, dtype["members"])
-    found = cast("np.dtype[Any]", plain(dtype, raw=exact))
-    return found, h5t.py_create(found) if kind in ("integer", "float") and not exact else build(dtype)
+    if kind in ("integer", "float") and not exact:
+        return _wide_enough(dtype)
+    return cast("np.dtype[Any]", plain(dtype, raw=exact)), build(dtype)
 
 
 def _compound_layout(dtype: dict[str, Any], exact: bool) -> tuple[np.dtype[Any], Any]:
@@ -227,6 +228,47 @@ def _compound_layout(dtype: dict[str, Any], exact: bool) -> tuple[np.dtype[Any],
     for field, (name, _, _), (_, member) in zip(names, dtype["members"], inners, strict=True):
         tid.insert(raw_name(name), packed.fields[field][1], member)  # type: ignore[index]
     return packed, tid
+
+
+def memory(dtype: Datatype, tid: Any, shape: tuple[int, ...]) -> tuple[Any, Any]:
+    """An empty numpy array, and the HDF5 memory datatype to read into it, for what `access` calls ``raw`` or ``convert``.
+
+    Parameters
+    ----------
+    tid : h5py.h5t.TypeID
+        The file's datatype, that `dtype` describes: read without conversion where ``raw``.
+    """
+    if access(dtype) == "raw":
+        return np.zeros(shape, raw_layout(dtype)), tid
+    found, mtype = _widened(dtype, tid)
+    return np.zeros(shape, found), mtype
+
+
+def _widened(dtype: Datatype, tid: Any) -> tuple[np.dtype[Any], Any]:
+    """Packed, with numbers that numpy has no word for in those that hold them; all else as it is in the file."""
+    if isinstance(dtype, dict) and dtype["class"] == "array":
+        inner, mtype = _widened(dtype["base"], tid.get_super())
+        return array_of(inner, dtype["shape"]), h5t.array_create(mtype, tuple(dtype["shape"]))
+    if isinstance(dtype, dict) and class_of(dtype) == "compound":
+        inners = [_widened(member, tid.get_member_type(i)) for i, (_, _, member) in enumerate(dtype["members"])]
+        names = [name for name, _, _ in dtype["members"]]
+        packed = np.dtype([(name, inner) for name, (inner, _) in zip(names, inners, strict=True)])
+        made = h5t.create(h5t.COMPOUND, packed.itemsize)
+        for name, (_, mtype) in zip(names, inners, strict=True):
+            made.insert(raw_name(name), packed.fields[name][1], mtype)  # type: ignore[index]
+        return packed, made
+    odd = next((part for part in parts(dtype) if class_of(part) in ("integer", "float")), None)
+    return _wide_enough(odd) if odd else (cast("np.dtype[Any]", plain(dtype)), tid)
+
+
+def _wide_enough(dtype: Datatype) -> tuple[np.dtype[Any], Any]:
+    """What holds a number that numpy has no word for; in the file's byte order.
+
+    Where only that differs, libhdf5 (2.0) swaps bytes and overlooks which bits count.
+    """
+    order = cast(dict[str, Any], dtype).get("order")
+    found = cast("np.dtype[Any]", plain(dtype)).newbyteorder(">" if order == "big" else "<")
+    return found, h5t.py_create(found)
 
 
 def has_text(dtype: Datatype) -> bool:

@@ -124,7 +124,7 @@ def long_doubles(path: Path) -> None:
 
 @oddity
 def integers_of_odd_sizes(path: Path) -> None:
-    """Three bytes; twelve of sixteen bits, shifted; five bytes, big-endian; sixteen bytes."""
+    """Three bytes; twelve of sixteen bits, shifted, and 24 of 32, in both byte orders; five bytes; sixteen."""
     with h5py.File(path, "w") as file:
         three = h5t.STD_I32LE.copy()
         three.set_precision(24)
@@ -134,6 +134,11 @@ def integers_of_odd_sizes(path: Path) -> None:
         twelve.set_precision(12)
         twelve.set_offset(2)
         raw_dataset(file, "twelve", twelve, np.array([0x0004, 0x3FFC, 0x0C0C], "<u2"))
+        twelve.set_order(h5t.ORDER_BE)
+        raw_dataset(file, "twelve_big_endian", twelve, np.array([0x0004, 0x3FFC, 0x0C0C], ">u2"))
+        for name, wide in (("wide", h5t.STD_I32LE.copy()), ("wide_big_endian", h5t.STD_I32BE.copy())):
+            wide.set_precision(24)
+            raw_dataset(file, name, wide, np.array([1, 0x7FFFFF, 0x800000, 0xFFFFFF], wide.dtype.str.replace("i", "u")))
         five = h5t.STD_U64BE.copy()
         five.set_precision(40)
         five.set_size(5)
