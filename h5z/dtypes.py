@@ -14,6 +14,7 @@ from h5z.errors import UnsupportedError
 from h5z.nodes import Datatype
 
 BOOL: Datatype = {"class": "enum", "base": "<i1", "members": {"FALSE": 0, "TRUE": 1}}
+REGION: Datatype = {"class": "reference", "kind": "region"}
 STRING: Datatype = {"class": "string", "size": None, "charset": "utf-8", "padding": "nullterm"}
 
 
@@ -84,7 +85,13 @@ def _native(dtype: dict[str, Any]) -> np.dtype[Any] | None:
 
 
 def access(dtype: Datatype) -> str:
-    """How values are read: ``h5py`` (as h5py reads them), ``convert`` (HDF5 widens to numpy's), ``raw`` (bytes as stored)."""
+    """How values are read.
+
+    ``h5py``: as h5py reads them; ``convert``: HDF5 widens to numpy's; ``raw``: bytes as stored; ``lent``: out of libhdf5's
+    own memory.
+    """
+    if any(class_of(part) == "vlen" and REGION in parts(part) for part in parts(dtype)):
+        return "lent" if dtype == {"class": "vlen", "base": REGION} else "raw"  # h5py (3.16) writes past its buffer
     found = {"h5py"}
     for part in parts(dtype):
         kind = class_of(part)

@@ -24,12 +24,12 @@ from h5z.hdf5.fetch import Contiguous, Fetch, local_fetch
 from h5z.hdf5.files import open_dataset
 from h5z.hdf5.filters import filter_available
 from h5z.hdf5.identity import ChunkIndex
-from h5z.hdf5.libhdf5 import DONT_FILTER_PARTIAL_CHUNKS, chunk_options, comment
+from h5z.hdf5.libhdf5 import DONT_FILTER_PARTIAL_CHUNKS, chunk_options, comment, read_attribute
 from h5z.hdf5.ranged import Ranges
 from h5z.hdf5.references import address, lone_paths, mapping_text, reference_text
 from h5z.hdf5.roots import Roots
 from h5z.hdf5.tables import attribute_names
-from h5z.hdf5.typeids import has_text, memory
+from h5z.hdf5.typeids import has_text, layout, memory, regions
 from h5z.isolation.heartbeat import beat
 from h5z.leaves import leaves
 from h5z.measure import LARGEST_CONTENT, measured
@@ -141,6 +141,9 @@ class Headers:
             aid.read(word)
             value = word.item()
             value = value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
+        elif how == "lent":
+            inside, mtype = layout(dtype, False)
+            value = regions(read_attribute(aid, mtype, inside, math.prod(shape)), shape)
         elif how == "h5py":
             holders = {h5d.DatasetID: h5py.Dataset, h5g.GroupID: h5py.Group}
             value = holders.get(type(oid), h5py.Datatype)(oid).attrs[raw]

@@ -18,12 +18,13 @@ from h5py import h5s
 from h5z.dtypes import access, raw_layout, relabelled
 from h5z.errors import SourceError
 from h5z.grid import Region, region_shape
+from h5z.hdf5 import libhdf5
 from h5z.hdf5.direct import DirectReader
 from h5z.hdf5.fetch import Contiguous
 from h5z.hdf5.files import OpenFile, files, reading
 from h5z.hdf5.references import reference_text
 from h5z.hdf5.terminated import cut
-from h5z.hdf5.typeids import memory
+from h5z.hdf5.typeids import layout, memory, regions
 from h5z.isolation.heartbeat import beat
 from h5z.leaves import Leaf
 from h5z.nodes import Datatype
@@ -122,10 +123,14 @@ class Dataset:
         how = access(self.dtype)
         if how == "h5py":
             return h5py.Dataset(did)[region or ...]
-        out, mtype = memory(self.dtype, did.get_type(), region_shape(region))
         space = did.get_space()
         if region:
             space.select_hyperslab(tuple(s.start for s in region), region_shape(region))
+        if how == "lent":
+            inside, mtype = layout(self.dtype, False)
+            return regions(libhdf5.read(did, mtype, inside, space), region_shape(region))
+        out, mtype = memory(self.dtype, did.get_type(), region_shape(region))
+        if region:
             selected = h5s.create_simple(region_shape(region))
             did.read(selected, space, out, mtype)
         else:

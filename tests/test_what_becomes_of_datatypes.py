@@ -316,6 +316,15 @@ def test_references_are_paths(converted: Convert, zarr_format: int) -> None:
     assert array(target, "refs").attrs["h5z"]["dtype"]["kind"] == "region"
 
 
+@pytest.mark.parametrize("zarr_format", FORMATS)
+def test_sequences_of_region_references_are_paths(converted: Convert, zarr_format: int) -> None:
+    target = converted("sequences_of_region_references", zarr_format).target
+    assert values(target, "rows/values").tolist() == ["/data[0:2,0:3]", "/data[1:4,0:3]", "/data[1:4,0:3]"]
+    assert values(target, "rows/lengths").tolist() == [2, 0, 1]
+    found = zarr.open_group(target, mode="r").attrs["regions"]
+    assert found == [["/data[0:2,0:3]", "/data[1:4,0:3]"], [], ["/data[1:4,0:3]"]]
+
+
 @pytest.mark.parametrize("name", ["object_references", "region_references", "hard_links", "cyclic_hard_links"])
 def test_paths_of_references_are_those_that_libhdf5_finds(oddity: Callable[[str], Path], name: str) -> None:
     """Of what one path alone leads to, nothing else."""

@@ -14,7 +14,7 @@ from h5py import h5t
 
 from h5z.dtypes import access, array_of, class_of, is_string, parts, plain, raw_layout, variable
 from h5z.errors import UnsupportedError
-from h5z.hdf5.libhdf5 import complex_of, set_bits
+from h5z.hdf5.libhdf5 import Borrowed, complex_of, memory_at, set_bits
 from h5z.nodes import Datatype
 
 _ORDERS = {"little": h5t.ORDER_LE, "big": h5t.ORDER_BE, "vax": h5t.ORDER_VAX}
@@ -23,6 +23,7 @@ _CHARSETS = {"ascii": h5t.CSET_ASCII, "utf-8": h5t.CSET_UTF8}
 _NUMBERS = {"i": "STD_I", "u": "STD_U", "f": "IEEE_F"}
 SEQUENCE = np.dtype([("length", "<u8"), ("at", "<u8")])
 POINTER = np.dtype("<u8")
+_REGION_NBYTES = 12
 
 
 def raw_name(name: str) -> bytes:
@@ -201,7 +202,7 @@ def layout(dtype: Datatype, exact: bool) -> tuple[np.dtype[Any], Any]:
     if kind == "vlen":
         return SEQUENCE, h5t.vlen_create(layout(dtype["base"], exact)[1])
     if kind == "reference":
-        return np.dtype("V8" if dtype["kind"] == "object" else "V12"), build(dtype)
+        return np.dtype("V8" if dtype["kind"] == "object" else f"V{_REGION_NBYTES}"), build(dtype)
     if kind == "array":
         inner, tid = layout(dtype["base"], exact)
         return array_of(inner, dtype["shape"]), h5t.array_create(tid, tuple(dtype["shape"]))
@@ -269,6 +270,16 @@ def _wide_enough(dtype: Datatype) -> tuple[np.dtype[Any], Any]:
     order = cast(dict[str, Any], dtype).get("order")
     found = cast("np.dtype[Any]", plain(dtype)).newbyteorder(">" if order == "big" else "<")
     return found, h5t.py_create(found)
+
+
+def regions(lent: Borrowed, shape: tuple[int, ...]) -> Any:
+    """Sequences of region references that libhdf5 has lent, each an array of the references' bytes."""
+    out = np.empty(shape, object)
+    with lent as values:
+        for row, (length, at) in zip(np.ndindex(shape), values.tolist(), strict=False):
+            raw = memory_at(at, _REGION_NBYTES * length) if length else b""
+            out[row] = np.array([raw[i : i + _REGION_NBYTES] for i in range(0, len(raw), _REGION_NBYTES)], object)
+    return out
 
 
 def has_text(dtype: Datatype) -> bool:

@@ -220,6 +220,28 @@ def region_references(path: Path) -> None:
 
 
 @oddity
+def sequences_of_region_references(path: Path) -> None:
+    """Of a dataset, one of them empty, and of an attribute; HDF5's own tests have such. h5py cannot read them."""
+    with h5py.File(path, "w") as file:
+        data = file.create_dataset("data", data=np.arange(20).reshape(4, 5))
+        raw = []
+        for rows in (slice(0, 2), slice(1, 4)):
+            space = data.id.get_space()
+            space.select_hyperslab((rows.start, 0), (rows.stop - rows.start, 3))
+            room = ctypes.create_string_buffer(12)
+            call("H5Rcreate", room, identifier(data.id), b".", ctypes.c_int(1), identifier(space))
+            raw.append(room.raw)
+        texts = [b"".join(raw), b"", raw[1]]
+        rows_of = [(len(text) // 12, ctypes.create_string_buffer(text, len(text) or 1)) for text in texts]
+        rows = (_Sequence * 3)(*(_Sequence(n, ctypes.cast(room, ctypes.c_void_p)) for n, room in rows_of))
+        kind, space, default = h5t.vlen_create(h5t.STD_REF_DSETREG), h5s.create_simple((3,)), ctypes.c_int64(0)
+        did = h5d.create(file.id, b"rows", kind, space)
+        call("H5Dwrite", identifier(did), identifier(kind), default, default, default, rows)
+        aid = h5a.create(file.id, b"regions", kind, space)
+        call("H5Awrite", identifier(aid), identifier(kind), rows)
+
+
+@oddity
 def dangling_reference(path: Path) -> None:
     """To a dataset that was deleted since."""
     with h5py.File(path, "w") as file:
