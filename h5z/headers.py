@@ -122,7 +122,7 @@ class Headers:
         aid = h5a.open(oid, raw)
         tid, space = aid.get_type(), aid.get_space()
         dtype = describe(tid)
-        committed = self.paths.get(address(tid)) if tid.committed() else None
+        committed = self._committed(tid)
         if space.get_simple_extent_type() == h5s.NULL:
             return Attribute(name, dtype, None, None, committed)
         shape, maxshape = _extent(space)
@@ -158,6 +158,13 @@ class Headers:
             coded = nulls.marked(coded, dtype, len(shape), nulls.in_attribute(aid, dtype))
         return Attribute(name, dtype, shape, coded, committed, maxshape)
 
+    def _committed(self, tid: Any, path: str = "") -> str | None:
+        """Where a datatype is committed, which may be a place that no link leads to."""
+        found = self.paths.get(address(tid)) if tid.committed() else None
+        if path and found is None and tid.committed():
+            self.notes.append(f"{path}: its datatype is committed without a name; it is kept as the dataset's own")
+        return found
+
     def _name_if_any(self, ref: Any) -> str | None:
         """Where a reference points; empty for a null reference, None where what it pointed to is gone."""
         try:
@@ -191,7 +198,7 @@ class Headers:
             int(did.get_storage_size()),
             attributes,
             tuple(self._scales(did, len(shape or ()))),
-            self.paths.get(address(tid)) if tid.committed() else None,
+            self._committed(tid, path),
             tuple(text(item[0]) for item in external) if external else _virtual_files(plist, layout),
             tuple([text(item[0]), int(item[1]), int(item[2])] for item in external)
             if external

@@ -76,6 +76,7 @@ def _float(dtype: dict[str, Any]) -> Any:
         out.set_precision(precision)
     out.set_fields(*dtype["fields"])
     if precision < 32:
+        out.set_offset(dtype["offset"])  # before, so that the fields are among the bits that are left
         out.set_precision(precision)
     out.set_size(size)
     out.set_offset(dtype["offset"])

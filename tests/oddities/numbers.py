@@ -106,13 +106,20 @@ def enumerations(path: Path) -> None:
 
 @oddity
 def bfloat16(path: Path) -> None:
-    """A 16-bit float with float32's exponent."""
+    """A 16-bit float with float32's exponent; and one of 20 bits, seven bits from the end of four bytes."""
     tid = h5t.IEEE_F32LE.copy()
     tid.set_fields(15, 7, 8, 0, 7)
     tid.set_size(2)
     tid.set_ebias(127)
     with h5py.File(path, "w") as file:
         raw_dataset(file, "values", tid, np.array([0x3F80, 0xC000, 0x7F80, 0x7FC0, 0x0001], "<u2"))
+        short = h5t.IEEE_F32LE.copy()
+        short.set_fields(26, 20, 6, 7, 13)
+        short.set_offset(7)
+        short.set_precision(20)
+        short.set_size(4)
+        short.set_ebias(31)
+        raw_dataset(file, "short", short, np.array([31 << 20, 1 << 26 | 32 << 20 | 1 << 19, 33 << 20 | 1 << 7], "<u4"))
 
 
 @oddity
