@@ -205,14 +205,18 @@ def in_order(arrays: Sequence[ArrayPlan], cell: Callable[[ArrayPlan], Shape]) ->
     iterator of (int, Region, bool)
         The array's number, the region, and whether it is of the same rows as the one before.
     """
+    for numbers in tables(arrays, cell):
+        for regions in zip(*(arrays[i].cells(cell(arrays[i])) for i in numbers), strict=True):
+            yield from ((i, region, i > numbers.start) for i, region in zip(numbers, regions, strict=True))
+
+
+def tables(arrays: Sequence[ArrayPlan], cell: Callable[[ArrayPlan], Shape]) -> Iterator[range]:
+    """The numbers of arrays that follow each other, together where they are columns of a table that cells cut alike."""
     start = 0
-    while start < len(arrays):
-        first, stop = arrays[start], start + 1
-        while stop < len(arrays) and _beside(first, arrays[stop], cell):
-            stop += 1
-        for regions in zip(*(array.cells(cell(array)) for array in arrays[start:stop]), strict=True):
-            yield from ((start + i, region, i > 0) for i, region in enumerate(regions))
-        start = stop
+    for stop in range(1, len(arrays) + 1):
+        if stop == len(arrays) or not _beside(arrays[start], arrays[stop], cell):
+            yield range(start, stop)
+            start = stop
 
 
 def _beside(one: ArrayPlan, other: ArrayPlan, cell: Callable[[ArrayPlan], Shape]) -> bool:

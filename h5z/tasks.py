@@ -69,7 +69,7 @@ def run_task(target: Target, number: int, work: Work) -> dict[str, Json]:
         return ended
     record: dict[str, Json] = {"units": 0, "nbytes": 0, "decoded": 0, "checksums": {}}
     digests: dict[str, Digest] = {}
-    for pieces in tables(work):
+    for pieces in of_tables(work):
         beat()
         if isinstance(pieces[0][1], Scratch):
             source, scratch, region = pieces[0]
@@ -97,7 +97,7 @@ def moved(source: Any, written: TargetArray, region: Region) -> Stored:
     return move(source, region)
 
 
-def tables(work: Work) -> Iterator[Work]:
+def of_tables(work: Work) -> Iterator[Work]:
     """Pieces that follow each other, together where they are columns of a table in the same rows."""
     start = 0
     for stop in range(1, len(work) + 1):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from h5z.arrayplan import ArrayPlan, column_nbytes, in_order
+from h5z.arrayplan import ArrayPlan, column_nbytes, in_order, tables
 from h5z.digest import Digest, constant_digest, digest, total
 from h5z.grid import ChunkGrid, Region, grow, intersect, region_shape
 from h5z.isolation import Guard, guarding
@@ -19,7 +19,7 @@ from h5z.plan import Plan
 from h5z.report import Difference
 from h5z.scheduling import Job, run
 from h5z.source import read_columns
-from h5z.tasks import source_array, tables
+from h5z.tasks import of_tables, source_array
 
 if TYPE_CHECKING:
     from h5z.target import Target
@@ -77,7 +77,7 @@ def check(
         if array.path not in broken
     ]
     if level == "sample":
-        differences, checked = _compare_samples(pairs, work)
+        differences, checked = _compare_samples(pairs, work, plan.together_nbytes)
         return (*found, *differences), checked, {}
     sums, written_digests = recorded(target, finished)
     sides = _both_sides(pairs, work, plan.together_nbytes)
@@ -85,10 +85,17 @@ def check(
     return (*found, *differences), sum(written.plan.nbytes for _, written in pairs), same
 
 
-def _compare_samples(pairs: Pairs, work: Work) -> tuple[list[Difference], int]:
+def _compare_samples(pairs: Pairs, work: Work, together_nbytes: int) -> tuple[list[Difference], int]:
     """The first difference of each array in some regions of it, and the bytes of those."""
-    samples = [(narrowed(source, region), written, region) for source, written in pairs for region in _sampled(written.plan)]
-    results = work((_differences, (group,), nbytes) for group, nbytes in _grouped(samples))
+    samples: list[Any] = []
+    for numbers in tables([written.plan for _, written in pairs], lambda array: array.unit):
+        chosen = zip(*_sampled([pairs[i][1].plan for i in numbers]), strict=True)
+        samples += [
+            (narrowed(pairs[i][0], region), pairs[i][1], region)
+            for regions in chosen
+            for i, region in zip(numbers, regions, strict=True)
+        ]
+    results = work((_differences, (group,), nbytes) for group, nbytes in _grouped(samples, together_nbytes))
     first = {item["path"]: Difference(**item) for group in reversed(results) for item in reversed(group)}
     return list(first.values()), sum(region_nbytes(written.plan, region) for _, written, region in samples)
 
@@ -185,18 +192,22 @@ def region_nbytes(array: ArrayPlan, region: Region) -> int:
 
 
 def _differences(pieces: tuple[tuple[Readable, TargetArray, Region], ...]) -> list[dict[str, Any]]:
-    from h5z.verify.differences import compare
+    from h5z.verify.differences import compare, compare_values
 
     found = []
-    for piece in pieces:
+    for group in of_tables(pieces):
         beat()
-        found.append(compare(*piece))
+        if len(group) == 1:
+            found.append(compare(*group[0]))
+            continue
+        read = read_columns([source for source, _, _ in group], [region for _, _, region in group])
+        found += [compare_values(values, written, region) for values, (_, written, region) in zip(read, group, strict=True)]
     return [difference.to_dict() for difference in found if difference is not None]
 
 
 def _source_digests(pieces: tuple[tuple[Readable, TargetArray, Region], ...]) -> tuple[str, list[Any]]:
     results: list[Any] = []
-    for group in tables(pieces):
+    for group in of_tables(pieces):
         together = len(group) > 1 and _left_out(group[0][0], group[0][2]) is None
         found = _table_digests(group) if together else [_array_digest(*piece) for piece in group]
         results += [(written.plan.path, str(it), None) for (_, written, _), it in zip(group, found, strict=True)]
@@ -285,11 +296,12 @@ def recorded(target: Target, finished: bool) -> tuple[dict[str, str], dict[str, 
     return checksums(done), recorded_digests(done)
 
 
-def _sampled(array: ArrayPlan) -> list[Region]:
-    """The first, the last and some write units between."""
+def _sampled(arrays: list[ArrayPlan]) -> list[list[Region]]:
+    """The first, the last and some write units between, of an array or, the same, of each of a table's columns."""
+    array = arrays[0]
     if array.kept:
         cells = list(array.cells(array.unit))
-        return random.sample(cells, min(len(cells), _SAMPLES + 2))
-    grid = array.units
-    chosen = {0, grid.size - 1, *(random.randrange(grid.size) for _ in range(_SAMPLES))} if grid.size else set()
-    return [grid.region(grid.index(number)) for number in sorted(chosen)]
+        return [random.sample(cells, min(len(cells), _SAMPLES + 2))]
+    size = array.units.size
+    chosen = sorted({0, size - 1, *(random.randrange(size) for _ in range(_SAMPLES))} if size else set())
+    return [[array.units.region(array.units.index(number)) for number in chosen] for array in arrays]
