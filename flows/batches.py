@@ -116,7 +116,9 @@ def pair(files: Iterable[SourceFile], target_root: str, template: str = DEFAULT_
 
 
 def _refuse(first: str, second: str, what: str) -> None:
-    raise PlanError(f"{first} and {second} {what}; a name template such as '{{parent}}/{{name}}.zarr' keeps them apart")
+    raise PlanError(
+        f"{first} and {second} {what}; a name template (--name-template) such as '{{parent}}/{{name}}.zarr' keeps them apart"
+    )
 
 
 def pack(jobs: Sequence[Job], *, batch_files: int, batch_nbytes: int, big_file_nbytes: int) -> list[Batch]:

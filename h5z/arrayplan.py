@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 
 from h5z.attributes import decode
+from h5z.columns import HEAP_NBYTES, MIB, SLAB_NBYTES, row_nbytes
 from h5z.grid import ChunkGrid, Region, grow, intersect
 from h5z.leaves import Leaf
 from h5z.nodes import Datatype, Json, Record, Shape
 from h5z.payload import block_nbytes, heaviest, mean_nbytes
 from h5z.records import json_name
 
-MIB = 1 << 20
+DEFAULT_MEMORY = 1 << 30
 BLOCK_NBYTES = 32 * MIB  # what a task reads and writes, where memory allows
-HEAP_NBYTES = 16  # of a variable-length element where the dataset itself lies, and of what points to it in memory
 
 
 @dataclass(frozen=True)
@@ -136,6 +136,18 @@ class ArrayPlan(Record):
             return None
         return self.source_chunks + self.extra
 
+    @property
+    def is_column(self) -> bool:
+        """Whether it is one of several arrays of which each takes its part of a dataset's rows."""
+        return bool(self.steps) and not self.ragged and self.axis is None
+
+    @cached_property
+    def row(self) -> int:
+        """Bytes that are read for an element, but for what it points to."""
+        if self.steps:
+            return row_nbytes(self.whole or self.described)
+        return (HEAP_NBYTES if self.payload else self.itemsize) * math.prod(self.extra)
+
     @cached_property
     def witness(self) -> Shape:
         """What verification reads of the source at once: whole chunks of it, about as much as a task writes at once."""
@@ -185,6 +197,37 @@ class ArrayPlan(Record):
         return decode(self.fill, self.described).astype(numpy_dtype(self.dtype))
 
 
+def in_order(arrays: Sequence[ArrayPlan], cell: Callable[[ArrayPlan], Shape]) -> Iterator[tuple[int, Region, bool]]:
+    """The regions that cells cut of arrays, array by array, but those of a table's columns rows by rows.
+
+    Returns
+    -------
+    iterator of (int, Region, bool)
+        The array's number, the region, and whether it is of the same rows as the one before.
+    """
+    for numbers in tables(arrays, cell):
+        for regions in zip(*(arrays[i].cells(cell(arrays[i])) for i in numbers), strict=True):
+            yield from ((i, region, i > numbers.start) for i, region in zip(numbers, regions, strict=True))
+
+
+def tables(arrays: Sequence[ArrayPlan], cell: Callable[[ArrayPlan], Shape]) -> Iterator[range]:
+    """The numbers of arrays that follow each other, together where they are columns of a table that cells cut alike."""
+    start = 0
+    for stop in range(1, len(arrays) + 1):
+        if stop == len(arrays) or not _beside(arrays[start], arrays[stop], cell):
+            yield range(start, stop)
+            start = stop
+
+
+def _beside(one: ArrayPlan, other: ArrayPlan, cell: Callable[[ArrayPlan], Shape]) -> bool:
+    """Whether two arrays are columns of a table, with the same rows in their cells."""
+    if not (one.is_column and other.is_column and one.source == other.source):
+        return False
+    rank = len(one.source_shape)
+    grids = [ChunkGrid(array.shape, cell(array)) for array in (one, other)]
+    return grids[0].chunks[:rank] == grids[1].chunks[:rank] and grids[0].size == grids[1].size
+
+
 def numpy_dtype(description: Any) -> np.dtype[Any]:
     """Numpy's dtype of a plan's JSON.
 
@@ -212,12 +255,20 @@ def task_nbytes(array: ArrayPlan, block: Shape) -> int:
     inside = unit if array.streamed else _held_nbytes(array, block)
     rank = len(array.source_shape)
     held = 3  # of a source chunk at once while it is decoded: stored, inflated, unshuffled
-    itemsize = HEAP_NBYTES if array.payload else array.itemsize
-    chunk = held * math.prod(array.source_chunks) * itemsize if array.source_chunks and rank else 0
+    cell = math.prod(array.source_chunks) * array.row if array.source_chunks and rank else 0
+    chunk = held * cell
+    if array.steps:  # whole rows, and a part of them
+        rows = math.prod(array.source_shape if array.ragged else block[:rank])
+        chunk += 2 * min(max(SLAB_NBYTES, cell), rows * array.row)
     factor = 4 if array.is_text or array.steps else 2
     if array.is_text and array.payload:
         factor = 10  # as libhdf5 has it, as bytes, as text, encoded; and verified, as zarr has it
     return factor * inside + 2 * unit + chunk
+
+
+def column_nbytes(array: ArrayPlan, block: Shape) -> int:
+    """Bytes of a column's own part of a block of rows."""
+    return _held_nbytes(array, block) if array.is_text else math.prod(block) * array.itemsize
 
 
 def _held_nbytes(array: ArrayPlan, block: Shape) -> int:

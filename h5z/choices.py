@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -18,6 +18,7 @@ from h5z.chunking import (
     SHARD_NBYTES,
     Join,
     auto_chunks,
+    column_chunks,
     lighter,
     marks,
     widen,
@@ -47,6 +48,10 @@ class Choices:
         What the plan tells of the choices.
     joined : list of str
         Arrays whose own chunks are too small to be kept.
+    tables : dict
+        The automatic chunks of datasets that several arrays carry, by path.
+    readable : dict
+        Whether a dataset's chunks can be read past libhdf5, by path.
     """
 
     file: str
@@ -54,6 +59,14 @@ class Choices:
     joins: Mapping[str, Join]
     notes: list[str]
     joined: list[str] = field(default_factory=list)
+    tables: dict[str, Shape] = field(default_factory=dict)
+    readable: dict[str, bool] = field(default_factory=dict)
+
+    def table(self, node: ArrayNode, columns: Sequence[Leaf]) -> None:
+        """Choose the rows that the chunks of a table's columns hold, so that they are the same."""
+        sizes = [element_nbytes(node, leaf) * math.prod(leaf.extra) for leaf in columns if not leaf.ragged]
+        if sizes and node.path not in self.joins:
+            self.tables[node.path] = column_chunks(node, sizes)
 
     def planned(
         self, node: ArrayNode, leaf: Leaf, place: str, shape: Shape, names: tuple[str, ...], attributes: dict[str, Json]
@@ -75,7 +88,7 @@ class Choices:
         codecs = tuple(self._codecs(node, itemsize, text, kept if chunks == own or self._keeps(node) else None))
         if join is not None and join.cut is not None:
             codecs = tuple(join.cut["/".join(leaf.steps)]["codecs"])
-        route = _route(node, leaf, own == chunks and not shards and (join is None or join.aligned(own)))
+        route = self._route(node, leaf, own == chunks and not shards and (join is None or join.aligned(own)))
         if route == "recode" and kept == list(codecs) and not dense and _same_bytes(node, leaf, kind):
             route = "copy"
         route = self._routed(node, route)
@@ -109,6 +122,14 @@ class Choices:
             axis=None if join is None else join.axis,
             kept=0 if join is None else join.start,
         )
+
+    def _route(self, node: ArrayNode, leaf: Leaf, same_grid: bool) -> str:
+        if node.path not in self.readable:  # once for all columns of a table
+            readable = is_plain(node.dtype) and decodable(node.filters)
+            self.readable[node.path] = readable and node.layout in ("chunked", "contiguous", "compact")
+        if not self.readable[node.path] or leaf.ragged:
+            return "library"
+        return "recode" if same_grid else "regrid"
 
     def _routed(self, node: ArrayNode, found: str) -> str:
         """The route that the policy names, where it can serve in place of the one found."""
@@ -164,7 +185,8 @@ class Choices:
         elif own and (wanted == "source" or (kept is not None and (_served(node, own) or self._keepable(node, own, itemsize)))):
             chunks = own + leaf.extra
         else:
-            chunks = auto_chunks(node, own + leaf.extra if own else None, shape, itemsize)
+            table = None if leaf.ragged or not leaf.steps else self.tables.get(node.path)
+            chunks = table + leaf.extra if table else auto_chunks(node, own + leaf.extra if own else None, shape, itemsize)
             if not leaf.ragged and node.payload:
                 chunks = lighter(chunks, node)
         chunks = tuple(max(1, min(c, n)) if not own or c != o else c for c, n, o in zip_own(chunks, shape, own))
@@ -235,13 +257,6 @@ def _served(node: ArrayNode, own: Shape) -> bool:
     """Whether the source's own chunks make objects of a fair size, so that they may cross unchanged."""
     count = ChunkGrid(node.shape or (), own).size
     return count == 1 or node.storage_nbytes // max(count, 1) >= LEAST_COPIED_NBYTES
-
-
-def _route(node: ArrayNode, leaf: Leaf, same_grid: bool) -> str:
-    readable = is_plain(node.dtype) and decodable(node.filters) and node.layout in ("chunked", "contiguous", "compact")
-    if not readable or leaf.ragged:
-        return "library"
-    return "recode" if same_grid else "regrid"
 
 
 def _same_bytes(node: ArrayNode, leaf: Leaf, kind: Any) -> bool:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any, cast
 
 import numpy as np
 
-from h5z.arrayplan import BLOCK_NBYTES, MIB, ArrayPlan, task_nbytes
+from h5z.arrayplan import BLOCK_NBYTES, DEFAULT_MEMORY, ArrayPlan, task_nbytes
+from h5z.columns import MIB, row_nbytes, rows_of_chunks
 from h5z.dtypes import variable
 from h5z.errors import PlanError
 from h5z.grid import ChunkGrid, grow
@@ -28,7 +29,6 @@ FEW_CHUNKS = 1000
 MOST_TASKS = 50_000  # of a whole plan: larger ones get larger tasks
 STAGED_READS = 3.0  # of each source chunk, beyond which a scratch is cheaper
 LEAST_PIECE_NBYTES = 1 << 14  # of a piece in the scratch, on average
-DEFAULT_MEMORY = 1 << 30
 # Of headers in memory, with all that becomes of them until the commit, as measured: an array, a group, a number, a letter.
 _ARRAY_NBYTES, _GROUP_NBYTES, _NUMBER_NBYTES, _LETTER_NBYTES, _FEW_NBYTES = 10 << 10, 3 << 9, 72, 6, MIB
 LEAST_PROSPECT = 1024  # of an axis along which files will follow
@@ -53,6 +53,18 @@ def auto_chunks(node: ArrayNode, own: Shape | None, shape: Shape, itemsize: int)
     if math.prod(own) * itemsize > 2 * LARGEST_CHUNK_NBYTES:
         return grow((1,) * len(shape), tuple(map(min, own, shape)), limit)
     return widen(own, shape, limit)
+
+
+def column_chunks(node: ArrayNode, columns: Sequence[int]) -> Shape:
+    """The rows that the chunks of a table's columns hold, the same for all columns, which have elements of so many bytes."""
+    shape, size = node.shape or (), max(columns)
+    chunks, own = auto_chunks(node, node.chunks, shape, size), node.chunks or tuple(1 for _ in shape)
+    most = rows_of_chunks(row_nbytes(node.dtype), size)
+    while math.prod(chunks) > most and any(c > o for c, o in zip(chunks, own, strict=True)):
+        axis = next(i for i, (c, o) in enumerate(zip(chunks, own, strict=True)) if c > o)
+        half = -(-chunks[axis] // (2 * own[axis])) * own[axis]  # of whole chunks of the source
+        chunks = (*chunks[:axis], half, *chunks[axis + 1 :])
+    return chunks
 
 
 def widen(cell: Shape, shape: Shape, limit: int) -> Shape:
@@ -195,6 +207,8 @@ def _blocked(array: ArrayPlan, memory: int, goal: int, wanted: str) -> ArrayPlan
     room = goal if array.streamed else min(goal, max(0, memory - task_nbytes(array, (0,))) // 4)
     limit = max(1, room // array.itemsize)
     own = array.own
+    if array.is_column and goal == BLOCK_NBYTES:
+        limit = 1  # so that a task has many columns of few rows
     block = grow(array.unit, array.shape, limit, own)
     while array.payload and block != array.unit and task_nbytes(array, block) > memory:
         limit //= 2  # elements are larger here than they are on average

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from threading import get_ident
 from typing import Any, cast
 
 import h5py
 import numpy as np
-from h5py import h5t
 
 from h5z.errors import UnsupportedError
 from h5z.nodes import Datatype
 
 BOOL: Datatype = {"class": "enum", "base": "<i1", "members": {"FALSE": 0, "TRUE": 1}}
+REGION: Datatype = {"class": "reference", "kind": "region"}
 STRING: Datatype = {"class": "string", "size": None, "charset": "utf-8", "padding": "nullterm"}
 
 
@@ -85,7 +85,13 @@ def _native(dtype: dict[str, Any]) -> np.dtype[Any] | None:
 
 
 def access(dtype: Datatype) -> str:
-    """How values are read: ``h5py`` (as h5py reads them), ``convert`` (HDF5 widens to numpy's), ``raw`` (bytes as stored)."""
+    """How values are read.
+
+    ``h5py``: as h5py reads them; ``convert``: HDF5 widens to numpy's; ``raw``: bytes as stored; ``lent``: out of libhdf5's
+    own memory.
+    """
+    if any(class_of(part) == "vlen" and REGION in parts(part) for part in parts(dtype)):
+        return "lent" if dtype == {"class": "vlen", "base": REGION} else "raw"  # h5py (3.16) writes past its buffer
     found = {"h5py"}
     for part in parts(dtype):
         kind = class_of(part)
@@ -170,6 +176,15 @@ def _size(dtype: Datatype) -> int:
     return factor * _size(dtype["base"]) if "base" in dtype else cast(int, dtype["size"])
 
 
+def array_of(inner: np.dtype[Any], shape: Sequence[int]) -> np.dtype[Any]:
+    """The numpy dtype of arrays of a dtype, which may be arrays themselves.
+
+    >>> array_of(array_of(np.dtype("<i4"), (6, 3)), [4])
+    dtype(('<i4', (4, 6, 3)))
+    """
+    return np.dtype((inner.base, (*shape, *inner.shape)))
+
+
 def raw_layout(dtype: Datatype) -> np.dtype[Any]:
     """The numpy dtype of a fixed-size datatype's bytes exactly as they lie in the file, padding included."""
     if isinstance(dtype, dict) and class_of(dtype) == "compound":
@@ -183,30 +198,11 @@ def raw_layout(dtype: Datatype) -> np.dtype[Any]:
             }
         )
     if isinstance(dtype, dict) and dtype["class"] == "array":
-        return np.dtype((raw_layout(dtype["base"]), tuple(dtype["shape"])))
+        return array_of(raw_layout(dtype["base"]), dtype["shape"])
     found = plain(dtype, raw=True)
     if found is None:
         raise UnsupportedError(f"a {class_of(dtype)} has no fixed size")
     return found
-
-
-def memory(dtype: Datatype, tid: Any, shape: tuple[int, ...]) -> tuple[Any, Any]:
-    """An empty numpy array, and the HDF5 memory datatype to read into it, for what `access` calls ``raw`` or ``convert``.
-
-    Parameters
-    ----------
-    tid : h5py.h5t.TypeID
-        The file's datatype, that `dtype` describes: read without conversion where ``raw``.
-    """
-    if access(dtype) == "raw":
-        return np.zeros(shape, raw_layout(dtype)), tid
-    extra: tuple[int, ...] = ()
-    while isinstance(dtype, dict) and dtype["class"] == "array":
-        extra += tuple(dtype["shape"])
-        dtype = dtype["base"]
-    found = cast("np.dtype[Any]", plain(dtype))
-    mtype = h5t.py_create(found, logical=True)
-    return np.zeros(shape + extra, found), h5t.array_create(mtype, extra) if extra else mtype
 
 
 def relabelled(values: Any, dtype: Datatype) -> Any:

@@ -7,8 +7,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
+from h5z.arrayplan import DEFAULT_MEMORY
 from h5z.bars import Progress
-from h5z.chunking import DEFAULT_MEMORY
 from h5z.errors import H5zError, PlanError, SourceChangedError, SourceError
 from h5z.hdf5.files import forget
 from h5z.hdf5.identity import unchanged

@@ -16,7 +16,7 @@ from h5py import h5a, h5d, h5ds, h5f, h5g, h5o, h5p, h5s, h5t, h5z
 from h5z import limits
 from h5z.attributes import encode
 from h5z.dimensions import is_bare
-from h5z.dtypes import access, is_string, memory, variable
+from h5z.dtypes import access, is_string, variable
 from h5z.errors import H5zError, SourceError, one_line
 from h5z.hdf5 import nulls
 from h5z.hdf5.datatypes import describe
@@ -24,12 +24,12 @@ from h5z.hdf5.fetch import Contiguous, Fetch, local_fetch
 from h5z.hdf5.files import open_dataset
 from h5z.hdf5.filters import filter_available
 from h5z.hdf5.identity import ChunkIndex
-from h5z.hdf5.libhdf5 import DONT_FILTER_PARTIAL_CHUNKS, chunk_options, comment
+from h5z.hdf5.libhdf5 import DONT_FILTER_PARTIAL_CHUNKS, chunk_options, comment, read_attribute
 from h5z.hdf5.ranged import Ranges
 from h5z.hdf5.references import address, lone_paths, mapping_text, reference_text
 from h5z.hdf5.roots import Roots
 from h5z.hdf5.tables import attribute_names
-from h5z.hdf5.typeids import has_text
+from h5z.hdf5.typeids import has_text, layout, memory, regions
 from h5z.isolation.heartbeat import beat
 from h5z.leaves import leaves
 from h5z.measure import LARGEST_CONTENT, measured
@@ -122,7 +122,7 @@ class Headers:
         aid = h5a.open(oid, raw)
         tid, space = aid.get_type(), aid.get_space()
         dtype = describe(tid)
-        committed = self.paths.get(address(tid)) if tid.committed() else None
+        committed = self._committed(tid)
         if space.get_simple_extent_type() == h5s.NULL:
             return Attribute(name, dtype, None, None, committed)
         shape, maxshape = _extent(space)
@@ -141,6 +141,9 @@ class Headers:
             aid.read(word)
             value = word.item()
             value = value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
+        elif how == "lent":
+            inside, mtype = layout(dtype, False)
+            value = regions(read_attribute(aid, mtype, inside, math.prod(shape)), shape)
         elif how == "h5py":
             holders = {h5d.DatasetID: h5py.Dataset, h5g.GroupID: h5py.Group}
             value = holders.get(type(oid), h5py.Datatype)(oid).attrs[raw]
@@ -154,6 +157,13 @@ class Headers:
         if has_text(dtype) and nulls.holds_empty(coded):
             coded = nulls.marked(coded, dtype, len(shape), nulls.in_attribute(aid, dtype))
         return Attribute(name, dtype, shape, coded, committed, maxshape)
+
+    def _committed(self, tid: Any, path: str = "") -> str | None:
+        """Where a datatype is committed, which may be a place that no link leads to."""
+        found = self.paths.get(address(tid)) if tid.committed() else None
+        if path and found is None and tid.committed():
+            self.notes.append(f"{path}: its datatype is committed without a name; it is kept as the dataset's own")
+        return found
 
     def _name_if_any(self, ref: Any) -> str | None:
         """Where a reference points; empty for a null reference, None where what it pointed to is gone."""
@@ -188,7 +198,7 @@ class Headers:
             int(did.get_storage_size()),
             attributes,
             tuple(self._scales(did, len(shape or ()))),
-            self.paths.get(address(tid)) if tid.committed() else None,
+            self._committed(tid, path),
             tuple(text(item[0]) for item in external) if external else _virtual_files(plist, layout),
             tuple([text(item[0]), int(item[1]), int(item[2])] for item in external)
             if external

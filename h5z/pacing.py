@@ -15,6 +15,7 @@ from typing import Any, cast
 import numpy as np
 from h5py import h5d, h5i
 
+from h5z.columns import row_nbytes
 from h5z.dtypes import class_of, is_string
 from h5z.grid import Region, region_shape
 from h5z.hdf5.direct import DirectReader, direct_reader
@@ -53,11 +54,11 @@ def pieces(node: ArrayNode, did: Any, fetch: Fetch | None, runs: Sequence[Run], 
     if not shape:
         yield ()
         return
-    axis = 0
-    while not by_row and axis < len(shape) - 1 and math.prod(shape[axis + 1 :]) > PIECE_ELEMENTS:
+    axis, room = 0, max(1, min(PIECE_ELEMENTS, PIECE_NBYTES // row_nbytes(node.dtype)))
+    while not by_row and axis < len(shape) - 1 and math.prod(shape[axis + 1 :]) > room:
         axis += 1
     line = math.prod(shape[axis + 1 :])
-    most = max(1, PIECE_ELEMENTS // line)
+    most = max(1, room // line)
     lengths = _Lengths.of(node, did, fetch)
     most_nbytes, nbytes = MOST_SHARING * int(h5i.get_file_id(did).get_filesize()), 0
     for index in np.ndindex(*shape[:axis]):

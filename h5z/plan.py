@@ -7,14 +7,14 @@ import html
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
-from h5z.arrayplan import BLOCK_NBYTES, ArrayPlan, task_nbytes
+from h5z.arrayplan import BLOCK_NBYTES, DEFAULT_MEMORY, ArrayPlan, column_nbytes, in_order, task_nbytes
 from h5z.grid import Region, region_shape
-from h5z.nodes import Json, Problem, Record, Shape
+from h5z.nodes import Datatype, Json, Problem, Record, Shape
 from h5z.pictures import Layout, Passage, route_map
 from h5z.policy import RUNNING, Policy
 from h5z.records import json_name
@@ -40,6 +40,15 @@ class Task:
     number: int
     pieces: tuple[Piece, ...]
     staging: bool = False
+
+
+def _with_wholes(arrays: Iterable[ArrayPlan]) -> Iterator[ArrayPlan]:
+    """Arrays, each column of a table with its table's datatype."""
+    known: dict[str, Datatype] = {}
+    for array in arrays:
+        if array.whole is not None:
+            known[array.source] = array.whole
+        yield replace(array, whole=known.get(array.source)) if array.steps and array.whole is None else array
 
 
 def located(file: str) -> str:
@@ -134,7 +143,7 @@ class Plan(Record):
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Plan:
         """Build the plan that `to_dict` described."""
-        arrays = tuple(map(ArrayPlan.from_dict, data["arrays"]))
+        arrays = tuple(_with_wholes(map(ArrayPlan.from_dict, data["arrays"])))
         problems = tuple(map(Problem.from_dict, data.get("not_carried", ())))
         known = {item.name for item in fields(cls)}
         rest = {key: value for key, value in data.items() if key in known}
@@ -143,6 +152,15 @@ class Plan(Record):
         parts, before = tuple(map(Part.from_dict, data.get("parts", ()))), tuple(data.get("before", ()))
         told = {"policy": policy, "arrays": arrays, "not_carried": problems, "notes": notes, "parts": parts, "before": before}
         return cls(**{**rest, **told})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan as JSON's own types: a table's datatype with the first of its columns alone."""
+        seen: set[str] = set()
+        arrays = []
+        for array in self.arrays:
+            arrays.append(replace(array, whole=None) if array.source in seen else array)
+            seen |= {array.source} if array.steps else set()
+        return Record.to_dict(replace(self, arrays=tuple(arrays)))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -192,12 +210,43 @@ class Plan(Record):
     def largest_task_nbytes(self) -> int:
         """Bytes that the largest of the plan's tasks takes at most."""
         blocks = ((array, block) for array in self.arrays for block in (array.block, array.stage or array.block, array.witness))
-        return max((task_nbytes(array, block) for array, block in blocks), default=0)
+        return max(
+            (task_nbytes(array, block) + (self.together_nbytes if array.is_column else 0) for array, block in blocks), default=0
+        )
 
     @property
     def peak_nbytes(self) -> int:
         """Bytes that the run takes at most, beside the interpreter's base: the headers, and the largest task of each worker."""
         return self.headers_nbytes + self.workers * self.largest_task_nbytes
+
+    @cached_property
+    def together_nbytes(self) -> int:
+        """Bytes of a table's columns at most that a task holds, so that their rows are read once: what a worker has left."""
+        columns = [array for array in self.arrays if array.is_column]
+        share = (cast(int, self.policy.memory or DEFAULT_MEMORY) - self.headers_nbytes) // self.workers
+        least = max((task_nbytes(array, block) for array in columns for block in (array.block, array.witness)), default=share)
+        return max(0, min(BLOCK_NBYTES, share - least, max(map(sum, self._tables.values()), default=0)))
+
+    @cached_property
+    def _tables(self) -> dict[str, list[int]]:
+        """Bytes that a task holds of each column, by the table's path."""
+        out: dict[str, list[int]] = {}
+        for array in self.arrays:
+            if array.is_column:
+                out.setdefault(array.source, []).append(column_nbytes(array, array.block))
+        return out
+
+    @property
+    def read_nbytes(self) -> int:
+        """Stored bytes of the source that are read: more than it has where its chunks are decoded more than once."""
+        total = 0.0
+        for array in self.arrays:
+            nbytes = array.source_nbytes * array.reads
+            if array.is_column:  # with as many of its table's columns as a task holds
+                held = self._tables[array.source]
+                nbytes *= min(1, -(-sum(held) // max(self.together_nbytes, *held, 1)) / len(held))
+            total += nbytes
+        return round(total)
 
     def tasks(self) -> Iterator[Task]:
         """The plan's work in tasks, the same for the same plan: staging first; large arrays by block, small ones together."""
@@ -208,14 +257,18 @@ class Plan(Record):
                 for region in array.cells(array.stage):
                     yield Task(number, (Piece(i, region),), staging=True)
                     number += 1
-        for i, array in enumerate(self.arrays):
-            for region in array.cells(array.block):
-                size = math.prod(region_shape(region)) * array.itemsize
-                if waiting and (weight + size > BLOCK_NBYTES or len(waiting) >= BATCH_PIECES):
-                    yield Task(number, tuple(waiting))
-                    number, waiting, weight = number + 1, [], 0
-                waiting.append(Piece(i, region))
-                weight += size
+        together, columns = 0, {i: column_nbytes(array, array.block) for i, array in enumerate(self.arrays) if array.is_column}
+        for i, region, beside in in_order(self.arrays, lambda array: array.block):
+            array = self.arrays[i]
+            size = math.prod(region_shape(region)) * array.itemsize
+            held = columns.get(i, 0)
+            together = together + held if beside else held
+            full = beside and together > self.together_nbytes
+            if waiting and (full or weight + size > BLOCK_NBYTES or len(waiting) >= BATCH_PIECES):
+                yield Task(number, tuple(waiting))
+                number, waiting, weight, together = number + 1, [], 0, held
+            waiting.append(Piece(i, region))
+            weight += size
         if waiting:
             yield Task(number, tuple(waiting))
 
@@ -233,8 +286,8 @@ class Plan(Record):
     def summary(self) -> str:
         """The plan in one line."""
         what = f"{len(self.arrays)} arrays, {len(self.groups)} groups, {size(self.nbytes)} decoded"
-        reads = size(int(sum(array.source_nbytes * array.reads for array in self.arrays)))
-        cost = f"reads {reads}, at most {self.objects} objects, {self.workers} workers, peak {size(self.peak_nbytes)}"
+        read = f"reads {size(self.read_nbytes)}, at most {self.objects} objects"
+        cost = f"{read}, {self.workers} workers, peak {size(self.peak_nbytes)}"
         return f"{self.source} -> {self.target}: {what}, {cost} beside the interpreter's base"
 
     def __str__(self) -> str:

@@ -324,6 +324,7 @@ class _Planner:
         record |= {"dataset": {**array_record(node), "shape": shape}} | attribute_record(node, exact)
         self.groups[place] = self._attributes(seen, record)
         names = self.dims.names.get(node.path, ())
+        self.choices.table(node, found)
         taken: dict[str, set[str]] = {}
         inner: dict[tuple[str, ...], str] = {(): place}
         for leaf in found:

@@ -6,7 +6,7 @@ Handles carry (file, dataset, region) and no open file; each process keeps the f
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
@@ -15,14 +15,17 @@ import h5py
 import numpy as np
 from h5py import h5s
 
-from h5z.dtypes import access, memory, raw_layout, relabelled
+from h5z.columns import SLAB_NBYTES, row_nbytes, slabs
+from h5z.dtypes import access, raw_layout, relabelled
 from h5z.errors import SourceError
-from h5z.grid import Region, region_shape
+from h5z.grid import Region, region_shape, within
+from h5z.hdf5 import libhdf5
 from h5z.hdf5.direct import DirectReader
 from h5z.hdf5.fetch import Contiguous
 from h5z.hdf5.files import OpenFile, files, reading
 from h5z.hdf5.references import reference_text
 from h5z.hdf5.terminated import cut
+from h5z.hdf5.typeids import layout, memory, regions
 from h5z.isolation.heartbeat import beat
 from h5z.leaves import Leaf
 from h5z.nodes import Datatype
@@ -121,10 +124,14 @@ class Dataset:
         how = access(self.dtype)
         if how == "h5py":
             return h5py.Dataset(did)[region or ...]
-        out, mtype = memory(self.dtype, did.get_type(), region_shape(region))
         space = did.get_space()
         if region:
             space.select_hyperslab(tuple(s.start for s in region), region_shape(region))
+        if how == "lent":
+            inside, mtype = layout(self.dtype, False)
+            return regions(libhdf5.read(did, mtype, inside, space), region_shape(region))
+        out, mtype = memory(self.dtype, did.get_type(), region_shape(region))
+        if region:
             selected = h5s.create_simple(region_shape(region))
             did.read(selected, space, out, mtype)
         else:
@@ -136,7 +143,8 @@ class Dataset:
         if not shape:
             yield ()
             return
-        step = max(1, _SLAB_ELEMENTS // max(1, math.prod(shape[1:])))
+        most = min(_SLAB_ELEMENTS, SLAB_NBYTES // max(1, row_nbytes(self.dtype)))
+        step = max(1, most // max(1, math.prod(shape[1:])))
         for start in range(0, shape[0], step):
             beat()
             yield (slice(start, min(start + step, shape[0])), *(slice(0, n) for n in shape[1:]))
@@ -216,16 +224,25 @@ class SourceArray:
         if any(s.start >= s.stop for s in region):
             return np.zeros(region_shape(region), self.dtype)
         if self.leaf.ragged:
-            values = self._ragged(region[0])[(slice(None), *region[1:])]
-        elif self.leaf.steps == () and self.shape[: len(self.source_shape)] != self.source_shape:
+            return self._carry(self._ragged(region[0])[(slice(None), *region[1:])], region)
+        if self.leaf.steps:
+            return read_columns([self], [region])[0]
+        if self.shape[: len(self.source_shape)] != self.source_shape:
             return self._padded(region)
-        else:
-            rank = len(self.source_shape)
-            rows = self.dataset.read(region[:rank])
-            values = split(rows, self.leaf.steps)
-            if self.leaf.extra and region[rank:] != tuple(slice(0, n) for n in self.leaf.extra):
-                values = np.asarray(values)[cast(Any, (..., *region[rank:]))]
+        return self.taken(self.dataset.read(region[: len(self.source_shape)]), region)
+
+    def taken(self, rows: Any, region: Region) -> Any:
+        """What the array has of a region, of whose rows the dataset's elements are given."""
+        rank = len(self.source_shape)
+        values = split(rows, self.leaf.steps)
+        if self.leaf.extra and region[rank:] != tuple(slice(0, n) for n in self.leaf.extra):
+            values = np.asarray(values)[cast(Any, (..., *region[rank:]))]
         return self._carry(values, region)
+
+    def slabs(self, rows: Region) -> Iterator[Region]:
+        """The parts of the dataset's rows that are read at once."""
+        chunks = self.chunks and self.chunks[: len(self.source_shape)]
+        return slabs(rows, self.source_shape, chunks, row_nbytes(self.dataset.dtype))
 
     def stored(self, index: tuple[int, ...]) -> bytes | None:
         """A chunk's bytes as they lie in the file (`Dataset.stored`), by its index in the target's array."""
@@ -263,7 +280,11 @@ class SourceArray:
         row, start = self.marks[first]
         stop = self.marks[last][0] + 1 if last < len(self.marks) else (self.source_shape or (1,))[0]
         rows: Region = (slice(row, stop), *(slice(0, n) for n in self.source_shape[1:])) if self.source_shape else ()
-        values = relabelled(split(self.dataset.read(rows), self.leaf.steps), self.leaf.described)
+        step = max(1, SLAB_NBYTES // (row_nbytes(self.dataset.dtype) * max(1, math.prod(self.source_shape[1:]))))
+        cut = [(slice(i, min(i + step, stop)), *rows[1:]) for i in range(row, stop, step)] if rows else [rows]
+        found = [relabelled(split(self.dataset.read(part), self.leaf.steps), self.leaf.described) for part in cut]
+        full = [values for values in found if len(values)] or found[:1]
+        values = full[0] if len(full) == 1 else np.concatenate(full)
         return values[wanted.start - start : wanted.stop - start]
 
     def _carry(self, values: Any, region: Region) -> Any:
@@ -292,6 +313,23 @@ class SourceArray:
                     "strings='bytes' carries it over as bytes"
                 ) from None
         return out.reshape(region_shape(region))
+
+
+def read_columns(columns: Sequence[SourceArray], regions: Sequence[Region]) -> list[Any]:
+    """What columns of a table have in the same rows, which are read once, slab by slab."""
+    first, rank = columns[0], len(columns[0].source_shape)
+    parts = list(first.slabs(regions[0][:rank]))
+    if len(parts) == 1:
+        rows = first.dataset.read(parts[0])
+        return [column.taken(rows, region) for column, region in zip(columns, regions, strict=True)]
+    out = [np.empty(region_shape(region), column.dtype) for column, region in zip(columns, regions, strict=True)]
+    for slab in parts:
+        beat()
+        rows = first.dataset.read(slab)
+        for column, region, values in zip(columns, regions, out, strict=True):
+            part = (*slab, *region[rank:])
+            values[within(part, region)] = column.taken(rows, part)
+    return out
 
 
 def _holds_odd_truth(array: Any, dtype: np.dtype[Any]) -> bool:

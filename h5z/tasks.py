@@ -23,7 +23,7 @@ from h5z.nodes import Json
 from h5z.payload import summed
 from h5z.plan import Part, Plan, Task
 from h5z.report import Report
-from h5z.source import Dataset, SourceArray
+from h5z.source import Dataset, SourceArray, read_columns
 
 if TYPE_CHECKING:
     from h5z.target import Target
@@ -69,19 +69,20 @@ def run_task(target: Target, number: int, work: Work) -> dict[str, Json]:
         return ended
     record: dict[str, Json] = {"units": 0, "nbytes": 0, "decoded": 0, "checksums": {}}
     digests: dict[str, Digest] = {}
-    for source, written, region in work:
+    for pieces in of_tables(work):
         beat()
-        if isinstance(written, Scratch):
-            written.put(region, source.read(region))
+        if isinstance(pieces[0][1], Scratch):
+            source, scratch, region = pieces[0]
+            scratch.put(region, source.read(region))
             continue
-        record["decoded"] += math.prod(region_shape(region)) * written.plan.itemsize
-        stored = moved(source, written, region)
-        record["units"] += stored.units
-        record["nbytes"] += stored.nbytes
-        sums = record["checksums"]
-        sums[written.plan.path] = (sums.get(written.plan.path, 0) + stored.checksum) % (1 << 64)
-        if written.plan.route != "copy":  # whose values nobody has seen
-            digests[written.plan.path] = digests.get(written.plan.path, Digest()) + stored.digest
+        for (_, written, region), stored in zip(pieces, _moved_together(pieces), strict=True):
+            record["decoded"] += math.prod(region_shape(region)) * written.plan.itemsize
+            record["units"] += stored.units
+            record["nbytes"] += stored.nbytes
+            sums = record["checksums"]
+            sums[written.plan.path] = (sums.get(written.plan.path, 0) + stored.checksum) % (1 << 64)
+            if written.plan.route != "copy":  # whose values nobody has seen
+                digests[written.plan.path] = digests.get(written.plan.path, Digest()) + stored.digest
     record["digests"] = {path: str(found) for path, found in digests.items()}
     target.mark_done(number, record)
     for source, _, region in work:
@@ -94,6 +95,33 @@ def moved(source: Any, written: TargetArray, region: Region) -> Stored:
     """Move a region by its array's route."""
     move = {"copy": written.copy, "recode": written.recode}.get(written.plan.route, written.regrid)
     return move(source, region)
+
+
+def of_tables(work: Work) -> Iterator[Work]:
+    """Pieces that follow each other, together where they are columns of a table in the same rows."""
+    start = 0
+    for stop in range(1, len(work) + 1):
+        if stop == len(work) or not _beside(work[start], work[stop]):
+            yield work[start:stop]
+            start = stop
+
+
+def _beside(one: tuple[Any, Any, Region], other: tuple[Any, Any, Region]) -> bool:
+    both = one[0], other[0]
+    if not all(isinstance(source, SourceArray) and source.leaf.steps and not source.leaf.ragged for source in both):
+        return False
+    rank = len(one[0].source_shape)
+    return bool(one[0].dataset == other[0].dataset and one[2][:rank] == other[2][:rank])
+
+
+def _moved_together(pieces: Work) -> Iterator[Stored]:
+    """Move pieces, of which several are columns of a table: its rows are read once."""
+    sources, regions = [piece[0] for piece in pieces], [piece[2] for piece in pieces]
+    if len(pieces) == 1 or sources[0].constant(regions[0]) is not None:
+        yield from (moved(*piece) for piece in pieces)
+        return
+    for (_, written, region), values in zip(pieces, read_columns(sources, regions), strict=True):
+        yield written.write(region, values)
 
 
 def work_nbytes(work: Work) -> int:

@@ -55,6 +55,14 @@ def test_what_is_no_hdf5_file(cli_here: Run, tmp_path: Path, content: bytes) -> 
     refused(cli_here, tmp_path, BAD_SOURCE, "convert", path, tmp_path / "out.zarr", words=("text.h5",))
 
 
+def test_a_file_of_a_family(cli_here: Run, tmp_path: Path) -> None:
+    """Files that HDF5's family driver wrote are parts of one."""
+    with h5py.File(tmp_path / "a%d.h5", "w", driver="family", memb_size=1024) as file:
+        file["x"] = np.arange(1000)
+    for name, words in (("a0.h5", ("family", "h5repart")), ("a1.h5", ("without the HDF5 signature",))):
+        refused(cli_here, tmp_path, BAD_SOURCE, "convert", tmp_path / name, tmp_path / "out.zarr", words=(name, *words))
+
+
 @pytest.mark.parametrize("kept", [0.3, 0.9])
 def test_a_truncated_file(cli_here: Run, source: Path, kept: float) -> None:
     """Cut within its metadata, and within its data."""

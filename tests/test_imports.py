@@ -18,7 +18,7 @@ from h5z import events, vault
 ROOT = Path(__file__).parents[1]
 # Each module, or package, may import those of the lines above its own, and of its own line.
 LAYERS = (
-    {"credentials", "errors", "grid", "limits", "names", "nodes", "payload", "runs"},
+    {"columns", "credentials", "errors", "grid", "limits", "names", "nodes", "payload", "runs"},
     {"bars", "digest", "dimensions", "pictures", "report", "stores"},
     {"dtypes", "leaves", "scheduling"},
     {"attributes", "hdf5", "isolation", "records"},
@@ -94,6 +94,7 @@ PACKAGES = {
 PURE = {
     "grid": {"h5py", "zarr", "dask"},
     "payload": {"h5py", "zarr", "dask"},
+    "columns": {"h5py", "zarr", "dask"},
     "arrayplan": {"h5py", "zarr", "dask"},
     "plan": {"h5py", "zarr", "dask"},
     "chunking": {"h5py", "zarr", "dask"},

@@ -301,6 +301,13 @@ def compound(file: h5py.File) -> None:
     file.create_dataset("x", data=rows, chunks=(1000,))
 
 
+def wide_table(file: h5py.File) -> None:
+    """Rows of a hundred numbers and an array: each member is an array of its own."""
+    rows = np.zeros(100_000, np.dtype([*((f"c{i}", "<f8") for i in range(100)), ("xyz", "<f4", (3,))]))
+    rows["c7"] = np.arange(len(rows))
+    file.create_dataset("x", data=rows)
+
+
 def sequences(file: h5py.File) -> None:
     """Sequences of very different lengths."""
     data = file.create_dataset("x", (3000,), h5py.vlen_dtype("<f8"), chunks=(100,))
@@ -377,6 +384,7 @@ HOSTILE: dict[str, tuple[Callable[[h5py.File], None], dict[str, Any]]] = {
     "small chunks into a large one": (narrow, {"chunks": [2048, 2048], "memory": 64 * MIB}),
     "columns into rows, byte order kept": (columns, {"chunks": [16, 1024], "memory": 32 * MIB}),
     "members of a compound": (compound, {"memory": 32 * MIB}),
+    "columns of a wide table": (wide_table, {"memory": 32 * MIB}),
     "sequences": (sequences, {"memory": 32 * MIB}),
     "a corner of an empty array": (sparse, {"memory": 32 * MIB}),
     "wide strings": (wide_strings, {"chunks": [10, 200], "memory": 32 * MIB}),

@@ -289,6 +289,8 @@ def test_numbers_that_numpy_has_not(converted: Convert, zarr_format: int) -> Non
     target = converted("integers_of_odd_sizes", zarr_format).target
     assert values(target, "three").tolist() == [0x030201, -1, -(2**23)]
     assert values(target, "twelve").tolist() == [1, 4095, 0x303]
+    assert values(target, "twelve_big_endian").tolist() == [1, 4095, 0x303]
+    assert values(target, "wide").tolist() == values(target, "wide_big_endian").tolist() == [1, 2**23 - 1, -(2**23), -1]
     assert values(target, "five").tolist() == [0x0102030405, 2**40 - 1]
     assert [bytes(item) for item in values(target, "sixteen")] == [bytes(range(16)), b"\xff" * 16]
     assert array(target, "three").attrs["h5z"]["dtype"]["precision"] == 24
@@ -297,6 +299,7 @@ def test_numbers_that_numpy_has_not(converted: Convert, zarr_format: int) -> Non
     found = values(target, "values").astype("<f4")
     assert found[[0, 1, 2, 4]].view("<u4").tolist() == half.tolist()
     assert np.isnan(found[3])
+    assert values(target, "short").tolist() == [1.0, -3.0, 4 + 2**-11]
     done = converted("long_doubles", zarr_format)
     with h5py.File(done.source) as file:
         raw = np.zeros(3, "V16")
@@ -314,6 +317,15 @@ def test_references_are_paths(converted: Convert, zarr_format: int) -> None:
     regions = ["/data[1:3,0:4]", "/data[0:1,3:4;2:3,3:4]", "/data", ""]
     assert values(target, "refs").tolist() == regions
     assert array(target, "refs").attrs["h5z"]["dtype"]["kind"] == "region"
+
+
+@pytest.mark.parametrize("zarr_format", FORMATS)
+def test_sequences_of_region_references_are_paths(converted: Convert, zarr_format: int) -> None:
+    target = converted("sequences_of_region_references", zarr_format).target
+    assert values(target, "rows/values").tolist() == ["/data[0:2,0:3]", "/data[1:4,0:3]", "/data[1:4,0:3]"]
+    assert values(target, "rows/lengths").tolist() == [2, 0, 1]
+    found = zarr.open_group(target, mode="r").attrs["regions"]
+    assert found == [["/data[0:2,0:3]", "/data[1:4,0:3]"], [], ["/data[1:4,0:3]"]]
 
 
 @pytest.mark.parametrize("name", ["object_references", "region_references", "hard_links", "cyclic_hard_links"])

@@ -32,6 +32,7 @@ UNJUDGED: dict[str, set[str]] = {
     "integers_of_odd_sizes": {"/three", "/five", "/sixteen"},
     "bitfields": {"/b8_BE"},
     "bitgroom": {"/rounded"},
+    "sequences_of_region_references": {"/@regions", "/rows"},
     "lzo": {"/numbers", "/rows", "/words"},
     "times": {"/D32LE", "/D32BE", "/D64LE", "/D64BE"},
 }

@@ -31,6 +31,13 @@ _METADATA_NBYTES = 1 << 17
 _CHUNK_CACHE: dict[str, Any] = {"rdcc_nbytes": 1 << 20, "rdcc_nslots": 127}  # whole chunks are read; HDF5 2 would take 8 MiB
 
 
+_HEAD_NBYTES = 1024
+_DRIVERS = {
+    b"NCSAfami": "the first of a family of files (HDF5's family driver), which h5repart -family_to_single makes one",
+    b"NCSAmult": "one of several files of HDF5's multi or split driver",
+}
+
+
 def open_file(name: str, storage_options: dict[str, Any] | None = None) -> h5py.File:
     """Open an HDF5 file (a path, or a URL through fsspec) for reading.
 
@@ -71,10 +78,11 @@ def _why(name: str, error: BaseException) -> str:
         return "cannot be read (permission denied)"
     text = one_line(error)
     inner = text[text.find("(") + 1 : text.rfind(")")] if "(" in text else text
-    if "signature not found" not in text:
-        return f"not a readable HDF5 file ({inner})"
     with open(name, "rb") as file:
-        head = file.read(8)
+        head = file.read(_HEAD_NBYTES)
+    if "signature not found" not in text:
+        told = next((kind for mark, kind in _DRIVERS.items() if mark in head), None)  # in the superblock's driver information
+        return f"expected a whole HDF5 file, found {told}" if told else f"not a readable HDF5 file ({inner})"
     known = {b"CDF": "netCDF-3", b"\x0e\x03\x13\x01": "HDF4", b"PK": "ZIP", b"MATLAB 5": "MATLAB 5"}
     found = next((kind for magic, kind in known.items() if head.startswith(magic)), None)
     if found is None:

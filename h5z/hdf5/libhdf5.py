@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from h5py import h5, h5s, h5t
+from h5py import h5, h5d, h5i, h5s, h5t
 
 _ALL = 0  # H5S_ALL and H5P_DEFAULT
 _REFERENCE_KINDS = {"object": (0, 8), "region": (1, 12)}  # H5R_type_t, and bytes of the reference in memory
@@ -158,6 +158,15 @@ def reference(oid: Any, kind: str, space: Any = None) -> bytes:
     where = ctypes.c_int64(-1) if space is None else _id(space)
     _call("H5Rcreate", room, _id(oid), b".", ctypes.c_int(number), where)
     return room.raw
+
+
+def region_of(fid: Any, raw: bytes) -> tuple[str, Any]:
+    """The path of the dataset that a region reference of a file points to, and the selection."""
+    room = ctypes.create_string_buffer(raw, len(raw))
+    kind = ctypes.c_int(_REFERENCE_KINDS["region"][0])
+    target = h5d.DatasetID(_call("H5Rdereference2", _id(fid), _id(None), kind, room, result=ctypes.c_int64))
+    space = h5s.SpaceID(_call("H5Rget_region", _id(fid), kind, room, result=ctypes.c_int64))
+    return (h5i.get_name(target) or b"").decode("utf-8", "surrogateescape"), space
 
 
 def register_filter(entry: ctypes.Structure) -> None:

@@ -8,6 +8,7 @@ import h5py
 from h5py import h5o, h5r, h5s
 
 from h5z.errors import SourceError, one_line
+from h5z.hdf5.libhdf5 import region_of
 
 if TYPE_CHECKING:
     pass
@@ -45,6 +46,7 @@ def lone_paths(fid: Any) -> dict[tuple[int, int], str]:
 def reference_text(ref: Any, fid: Any, paths: dict[tuple[int, int], str] | None = None) -> str:
     """The path, and for a region the selection, that a reference points to; empty for a null reference.
 
+    A reference is h5py's, or the bytes of a region reference.
     A region that is all of a dataset, whatever its size, is the path alone.
 
     Raises
@@ -52,9 +54,11 @@ def reference_text(ref: Any, fid: Any, paths: dict[tuple[int, int], str] | None 
     SourceError
         If the reference points to nothing, or to what has no path.
     """
-    if not ref:
+    if not (any(ref) if isinstance(ref, bytes) else ref):
         return ""
     try:
+        if isinstance(ref, bytes):
+            return _region_text(*region_of(fid, ref))
         target = h5r.dereference(ref, fid)
         path = (paths or {}).get(address(target)) or (h5r.get_name(ref, fid) or b"").decode("utf-8", "surrogateescape")
     except (KeyError, OSError, RuntimeError, ValueError, SystemError) as error:
@@ -63,7 +67,10 @@ def reference_text(ref: Any, fid: Any, paths: dict[tuple[int, int], str] | None 
         raise SourceError("a reference points to an object to which no link leads")
     if not isinstance(ref, h5py.RegionReference):
         return path
-    region = h5r.get_region(ref, fid)
+    return _region_text(path, h5r.get_region(ref, fid))
+
+
+def _region_text(path: str, region: Any) -> str:
     return path if region.get_select_type() == h5s.SEL_ALL else f"{path}[{space_text(region)}]"
 
 

@@ -1,4 +1,4 @@
-"""Datatypes as JSON -> HDF5's own: in a file (`build`), and in memory, where values may be pointers (`InMemory`).
+"""Datatypes as JSON -> HDF5's own: in a file (`build`), and in memory (`InMemory`, with pointers; `memory`, to read into).
 
 `build` is the inverse of `h5z.hdf5.datatypes.describe`. What libhdf5 takes and gives in memory: HDF5 Reference Manual, ``hvl_t``,
 ``hobj_ref_t``, ``hdset_reg_ref_t``; a string of variable length is a ``char *``.
@@ -12,9 +12,9 @@ from typing import Any, cast
 import numpy as np
 from h5py import h5t
 
-from h5z.dtypes import access, class_of, is_string, parts, plain, variable
+from h5z.dtypes import access, array_of, class_of, is_string, parts, plain, raw_layout, variable
 from h5z.errors import UnsupportedError
-from h5z.hdf5.libhdf5 import complex_of, set_bits
+from h5z.hdf5.libhdf5 import Borrowed, complex_of, memory_at, set_bits
 from h5z.nodes import Datatype
 
 _ORDERS = {"little": h5t.ORDER_LE, "big": h5t.ORDER_BE, "vax": h5t.ORDER_VAX}
@@ -23,6 +23,7 @@ _CHARSETS = {"ascii": h5t.CSET_ASCII, "utf-8": h5t.CSET_UTF8}
 _NUMBERS = {"i": "STD_I", "u": "STD_U", "f": "IEEE_F"}
 SEQUENCE = np.dtype([("length", "<u8"), ("at", "<u8")])
 POINTER = np.dtype("<u8")
+_REGION_NBYTES = 12
 
 
 def raw_name(name: str) -> bytes:
@@ -75,6 +76,7 @@ def _float(dtype: dict[str, Any]) -> Any:
         out.set_precision(precision)
     out.set_fields(*dtype["fields"])
     if precision < 32:
+        out.set_offset(dtype["offset"])  # before, so that the fields are among the bits that are left
         out.set_precision(precision)
     out.set_size(size)
     out.set_offset(dtype["offset"])
@@ -201,17 +203,18 @@ def layout(dtype: Datatype, exact: bool) -> tuple[np.dtype[Any], Any]:
     if kind == "vlen":
         return SEQUENCE, h5t.vlen_create(layout(dtype["base"], exact)[1])
     if kind == "reference":
-        return np.dtype("V8" if dtype["kind"] == "object" else "V12"), build(dtype)
+        return np.dtype("V8" if dtype["kind"] == "object" else f"V{_REGION_NBYTES}"), build(dtype)
     if kind == "array":
         inner, tid = layout(dtype["base"], exact)
-        return np.dtype((inner, tuple(dtype["shape"]))), h5t.array_create(tid, tuple(dtype["shape"]))
+        return array_of(inner, dtype["shape"]), h5t.array_create(tid, tuple(dtype["shape"]))
     if kind == "compound":
         return _compound_layout(dtype, exact)
     if dtype["class"] == "enum":
         inner, base = layout(dtype["base"], exact)
         return inner, build(dtype) if exact else _named(base, dtype["members"])
-    found = cast("np.dtype[Any]", plain(dtype, raw=exact))
-    return found, h5t.py_create(found) if kind in ("integer", "float") and not exact else build(dtype)
+    if kind in ("integer", "float") and not exact:
+        return _wide_enough(dtype)
+    return cast("np.dtype[Any]", plain(dtype, raw=exact)), build(dtype)
 
 
 def _compound_layout(dtype: dict[str, Any], exact: bool) -> tuple[np.dtype[Any], Any]:
@@ -227,6 +230,57 @@ def _compound_layout(dtype: dict[str, Any], exact: bool) -> tuple[np.dtype[Any],
     for field, (name, _, _), (_, member) in zip(names, dtype["members"], inners, strict=True):
         tid.insert(raw_name(name), packed.fields[field][1], member)  # type: ignore[index]
     return packed, tid
+
+
+def memory(dtype: Datatype, tid: Any, shape: tuple[int, ...]) -> tuple[Any, Any]:
+    """An empty numpy array, and the HDF5 memory datatype to read into it, for what `access` calls ``raw`` or ``convert``.
+
+    Parameters
+    ----------
+    tid : h5py.h5t.TypeID
+        The file's datatype, that `dtype` describes: read without conversion where ``raw``.
+    """
+    if access(dtype) == "raw":
+        return np.zeros(shape, raw_layout(dtype)), tid
+    found, mtype = _widened(dtype, tid)
+    return np.zeros(shape, found), mtype
+
+
+def _widened(dtype: Datatype, tid: Any) -> tuple[np.dtype[Any], Any]:
+    """Packed, with numbers that numpy has no word for in those that hold them; all else as it is in the file."""
+    if isinstance(dtype, dict) and dtype["class"] == "array":
+        inner, mtype = _widened(dtype["base"], tid.get_super())
+        return array_of(inner, dtype["shape"]), h5t.array_create(mtype, tuple(dtype["shape"]))
+    if isinstance(dtype, dict) and class_of(dtype) == "compound":
+        inners = [_widened(member, tid.get_member_type(i)) for i, (_, _, member) in enumerate(dtype["members"])]
+        names = [name for name, _, _ in dtype["members"]]
+        packed = np.dtype([(name, inner) for name, (inner, _) in zip(names, inners, strict=True)])
+        made = h5t.create(h5t.COMPOUND, packed.itemsize)
+        for name, (_, mtype) in zip(names, inners, strict=True):
+            made.insert(raw_name(name), packed.fields[name][1], mtype)  # type: ignore[index]
+        return packed, made
+    odd = next((part for part in parts(dtype) if class_of(part) in ("integer", "float")), None)
+    return _wide_enough(odd) if odd else (cast("np.dtype[Any]", plain(dtype)), tid)
+
+
+def _wide_enough(dtype: Datatype) -> tuple[np.dtype[Any], Any]:
+    """What holds a number that numpy has no word for; in the file's byte order.
+
+    Where only that differs, libhdf5 (2.0) swaps bytes and overlooks which bits count.
+    """
+    order = cast(dict[str, Any], dtype).get("order")
+    found = cast("np.dtype[Any]", plain(dtype)).newbyteorder(">" if order == "big" else "<")
+    return found, h5t.py_create(found)
+
+
+def regions(lent: Borrowed, shape: tuple[int, ...]) -> Any:
+    """Sequences of region references that libhdf5 has lent, each an array of the references' bytes."""
+    out = np.empty(shape, object)
+    with lent as values:
+        for row, (length, at) in zip(np.ndindex(shape), values.tolist(), strict=False):
+            raw = memory_at(at, _REGION_NBYTES * length) if length else b""
+            out[row] = np.array([raw[i : i + _REGION_NBYTES] for i in range(0, len(raw), _REGION_NBYTES)], object)
+    return out
 
 
 def has_text(dtype: Datatype) -> bool:

@@ -142,7 +142,7 @@ def _died(subject: str, child: Child) -> H5zError:
     name = signal.Signals(-status).name
     if -status in _FROM_OUTSIDE:
         return TransientError(f"{subject}: the process that read it was killed from outside ({name})")
-    return IsolationError(f"{subject}: libhdf5 crashed while reading it ({name}); the file is damaged")
+    return IsolationError(f"{subject}: libhdf5 crashed while reading it ({name}): the file is damaged, or libhdf5 has a fault")
 
 
 def _error(subject: str, answer: dict[str, Any], limit: int) -> BaseException:

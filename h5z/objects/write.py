@@ -11,9 +11,10 @@ from typing import Any, cast
 
 import numpy as np
 
-from h5z.arrayplan import BLOCK_NBYTES, MIB, ArrayPlan
+from h5z.arrayplan import BLOCK_NBYTES, ArrayPlan
 from h5z.chunking import STORED_NBYTES, widen
 from h5z.codecs import Chain, default, fit
+from h5z.columns import MIB
 from h5z.documents import array_document, dump
 from h5z.errors import PlanError
 from h5z.grid import Region, grow

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from h5z.arrayplan import ArrayPlan
+from h5z.arrayplan import ArrayPlan, column_nbytes, in_order, tables
 from h5z.digest import Digest, constant_digest, digest, total
 from h5z.grid import ChunkGrid, Region, grow, intersect, region_shape
 from h5z.isolation import Guard, guarding
@@ -18,7 +18,8 @@ from h5z.nodes import Shape
 from h5z.plan import Plan
 from h5z.report import Difference
 from h5z.scheduling import Job, run
-from h5z.tasks import source_array
+from h5z.source import read_columns
+from h5z.tasks import of_tables, source_array
 
 if TYPE_CHECKING:
     from h5z.target import Target
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 Pairs: TypeAlias = "list[tuple[Readable, TargetArray]]"  # an array as its source has it, and as its target has
 Work: TypeAlias = Callable[[Iterable[Job]], list[Any]]  # runs jobs where they shall run
+Sides: TypeAlias = "tuple[dict[str, Digest], dict[str, tuple[Stored, Difference | None]]]"  # what each holds, by path
 LEVELS = ("structure", "sample", "full")
 _SAMPLES = 4
 _JOB_NBYTES = 16 << 20
@@ -75,34 +77,44 @@ def check(
         if array.path not in broken
     ]
     if level == "sample":
-        differences, checked = _compare_samples(pairs, work)
+        differences, checked = _compare_samples(pairs, work, plan.together_nbytes)
         return (*found, *differences), checked, {}
     sums, written_digests = recorded(target, finished)
-    differences, same = _compare_digests(pairs, work, sums, digests | written_digests)
+    sides = _both_sides(pairs, work, plan.together_nbytes)
+    differences, same = _compare_digests(pairs, sides, sums, digests | written_digests)
     return (*found, *differences), sum(written.plan.nbytes for _, written in pairs), same
 
 
-def _compare_samples(pairs: Pairs, work: Work) -> tuple[list[Difference], int]:
+def _compare_samples(pairs: Pairs, work: Work, together_nbytes: int) -> tuple[list[Difference], int]:
     """The first difference of each array in some regions of it, and the bytes of those."""
-    samples = [(narrowed(source, region), written, region) for source, written in pairs for region in _sampled(written.plan)]
-    results = work((_differences, (group,), nbytes) for group, nbytes in _grouped(samples))
+    samples: list[Any] = []
+    for numbers in tables([written.plan for _, written in pairs], lambda array: array.unit):
+        chosen = zip(*_sampled([pairs[i][1].plan for i in numbers]), strict=True)
+        samples += [
+            (narrowed(pairs[i][0], region), pairs[i][1], region)
+            for regions in chosen
+            for i, region in zip(numbers, regions, strict=True)
+        ]
+    results = work((_differences, (group,), nbytes) for group, nbytes in _grouped(samples, together_nbytes))
     first = {item["path"]: Difference(**item) for group in reversed(results) for item in reversed(group)}
     return list(first.values()), sum(region_nbytes(written.plan, region) for _, written, region in samples)
 
 
 def _compare_digests(
-    pairs: Pairs, work: Work, checksums: dict[str, str], digests: dict[str, Digest]
+    pairs: Pairs, sides: Sides, checksums: dict[str, str], digests: dict[str, Digest]
 ) -> tuple[list[Difference], dict[str, Digest]]:
     """The first difference of each array in all of it; and the digests of those that have none, by path.
 
     Parameters
     ----------
+    sides
+        What source and target hold (`_both_sides`).
     checksums, digests : dict
         Of stored bytes and of values, as they were taken when they were written; by path, where they are known.
     """
     from h5z.units import Stored
 
-    of_source, of_target = _both_sides(pairs, work)
+    of_source, of_target = sides
     differences, same = [], {}
     for source, written in pairs:
         path = written.plan.path
@@ -121,20 +133,17 @@ def _compare_digests(
     return differences, same
 
 
-def _both_sides(pairs: Pairs, work: Work) -> tuple[dict[str, Digest], dict[str, tuple[Stored, Difference | None]]]:
+def _both_sides(pairs: Pairs, work: Work, together_nbytes: int) -> Sides:
     """What each side holds, by path: the source's digests; and what is stored, or the first unit that cannot be read."""
     from h5z.units import Stored
 
-    reading = (
-        (narrowed(source, region), written, region)
-        for source, written in pairs
-        for region in written.plan.cells(_coarse(written.plan, written.plan.witness))
-    )
+    ordered = in_order([written.plan for _, written in pairs], lambda array: _coarse(array, array.witness))
+    reading = ((narrowed(pairs[i][0], region), pairs[i][1], region) for i, region, _ in ordered)
     units = (
         (None, written, region) for _, written in pairs for region in written.plan.cells(_coarse(written.plan, written.plan.unit))
     )
     jobs: Iterator[Job] = chain(
-        ((_source_digests, (group,), nbytes) for group, nbytes in _grouped(reading)),
+        ((_source_digests, (group,), nbytes) for group, nbytes in _grouped(reading, together_nbytes)),
         ((_target_digests, (group,), nbytes) for group, nbytes in _grouped(units)),
     )
     of_source: dict[str, Digest] = {}
@@ -156,16 +165,23 @@ def _coarse(array: ArrayPlan, cell: Shape) -> Shape:
     return grow(cell, array.shape, math.prod(array.shape) // _MOST_PIECES)
 
 
-def _grouped(pieces: Iterable[tuple[Any, TargetArray, Region]]) -> Iterator[tuple[tuple[Any, ...], int]]:
-    """Pieces in groups that make a task each, and the bytes of each group."""
+def _grouped(
+    pieces: Iterable[tuple[Any, TargetArray, Region]], together_nbytes: int = _JOB_NBYTES
+) -> Iterator[tuple[tuple[Any, ...], int]]:
+    """Pieces in groups that make a task each, of no more columns than may be held together, and the bytes of each group."""
     group: list[Any] = []
-    nbytes = 0
+    nbytes = held = 0
     for piece in pieces:
+        array = piece[1].plan
+        held += column_nbytes(array, array.witness) if array.is_column else 0
+        if group and held > together_nbytes:
+            yield tuple(group), nbytes
+            group, nbytes, held = [], 0, column_nbytes(array, array.witness)
         group.append(piece)
         nbytes += region_nbytes(piece[1].plan, piece[2])
         if nbytes >= _JOB_NBYTES or len(group) >= _JOB_PIECES:
             yield tuple(group), nbytes
-            group, nbytes = [], 0
+            group, nbytes, held = [], 0, 0
     if group:
         yield tuple(group), nbytes
 
@@ -176,25 +192,48 @@ def region_nbytes(array: ArrayPlan, region: Region) -> int:
 
 
 def _differences(pieces: tuple[tuple[Readable, TargetArray, Region], ...]) -> list[dict[str, Any]]:
-    from h5z.verify.differences import compare
+    from h5z.verify.differences import compare, compare_values
 
     found = []
-    for piece in pieces:
+    for group in of_tables(pieces):
         beat()
-        found.append(compare(*piece))
+        if len(group) == 1:
+            found.append(compare(*group[0]))
+            continue
+        read = read_columns([source for source, _, _ in group], [region for _, _, region in group])
+        found += [compare_values(values, written, region) for values, (_, written, region) in zip(read, group, strict=True)]
     return [difference.to_dict() for difference in found if difference is not None]
 
 
 def _source_digests(pieces: tuple[tuple[Readable, TargetArray, Region], ...]) -> tuple[str, list[Any]]:
     results: list[Any] = []
-    for source, written, region in pieces:
-        cells = ChunkGrid(written.plan.shape, written.plan.witness)
-        found = _left_out(source, region)
-        if found is None:
-            parts = [intersect(cells.region(index), region) for index in cells.overlapping(region)]
-            found = total(_source_digest(source, part, alone=len(parts) == 1) for part in parts)
-        results.append((written.plan.path, str(found), None))
+    for group in of_tables(pieces):
+        together = len(group) > 1 and _left_out(group[0][0], group[0][2]) is None
+        found = _table_digests(group) if together else [_array_digest(*piece) for piece in group]
+        results += [(written.plan.path, str(it), None) for (_, written, _), it in zip(group, found, strict=True)]
     return "source", results
+
+
+def _parts(written: TargetArray, region: Region) -> list[Region]:
+    """What verification reads of a region at once."""
+    cells = ChunkGrid(written.plan.shape, written.plan.witness)
+    return [intersect(cells.region(index), region) for index in cells.overlapping(region)]
+
+
+def _array_digest(source: Readable, written: TargetArray, region: Region) -> Digest:
+    parts = _parts(written, region)
+    return _left_out(source, region) or total(_source_digest(source, part, alone=len(parts) == 1) for part in parts)
+
+
+def _table_digests(columns: tuple[tuple[Any, TargetArray, Region], ...]) -> list[Digest]:
+    """The digests of columns of a table in the same rows, which are read once."""
+    sources = [source for source, _, _ in columns]
+    out = [Digest() for _ in columns]
+    for regions in zip(*(_parts(written, region) for _, written, region in columns), strict=True):
+        beat()
+        read = read_columns(sources, regions)
+        out = [sum_ + digest(values, region) for sum_, values, region in zip(out, read, regions, strict=True)]
+    return out
 
 
 def _left_out(source: Readable, region: Region) -> Digest | None:
@@ -257,11 +296,12 @@ def recorded(target: Target, finished: bool) -> tuple[dict[str, str], dict[str, 
     return checksums(done), recorded_digests(done)
 
 
-def _sampled(array: ArrayPlan) -> list[Region]:
-    """The first, the last and some write units between."""
+def _sampled(arrays: list[ArrayPlan]) -> list[list[Region]]:
+    """The first, the last and some write units between, of an array or, the same, of each of a table's columns."""
+    array = arrays[0]
     if array.kept:
         cells = list(array.cells(array.unit))
-        return random.sample(cells, min(len(cells), _SAMPLES + 2))
-    grid = array.units
-    chosen = {0, grid.size - 1, *(random.randrange(grid.size) for _ in range(_SAMPLES))} if grid.size else set()
-    return [grid.region(grid.index(number)) for number in sorted(chosen)]
+        return [random.sample(cells, min(len(cells), _SAMPLES + 2))]
+    size = array.units.size
+    chosen = sorted({0, size - 1, *(random.randrange(size) for _ in range(_SAMPLES))} if size else set())
+    return [[array.units.region(array.units.index(number)) for number in chosen] for array in arrays]

@@ -67,8 +67,12 @@ def _short(value: Json) -> str:
 
 def compare(source: Readable, target: TargetArray, region: Region) -> Difference | None:
     """The first value of a region whose bits differ, or None."""
+    return compare_values(source.read(region), target, region)
+
+
+def compare_values(expected: Any, target: TargetArray, region: Region) -> Difference | None:
+    """The first value of a region whose bits are not those expected, or None."""
     path = target.plan.path
-    expected = source.read(region)
     try:
         found = target.read(region)
     except Exception as error:  # a decoder may raise anything on damaged bytes

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from h5py import h5d, h5s, h5t
+from h5py import h5a, h5d, h5p, h5s, h5t
 
 from .registry import call, identifier, oddity, raw_dataset
 
 
 @oddity
 def array_datatypes(path: Path) -> None:
-    """Of one and of two dimensions, of strings, chunked, in a scalar."""
+    """Of one and of two dimensions, of arrays, of strings, chunked, in a scalar."""
     with h5py.File(path, "w") as file:
         block = np.arange(4 * 3 * 2, dtype="<i4").reshape(4, 3, 2)
         file.create_dataset("numbers", shape=(4,), dtype=np.dtype(("<i4", (3, 2))), chunks=(2,))[...] = block
@@ -22,6 +22,11 @@ def array_datatypes(path: Path) -> None:
         raw_dataset(file, "words", tid, np.array([b"abcdef", b"x\0\0yz\0"], "V6"))
         tid = h5t.array_create(h5t.IEEE_F64BE, (3,))
         raw_dataset(file, "scalar", tid, np.array(np.array([1.5, -0.0, np.nan], ">f8").tobytes(), "V24"))
+        tid = h5t.array_create(h5t.array_create(h5t.STD_I16LE, (2, 3)), (4,))
+        raw_dataset(file, "nested", tid, np.arange(48, dtype="<i2").view("V48"))
+        plist = h5p.create(h5p.DATASET_CREATE)
+        plist.set_chunk((2,))
+        raw_dataset(file, "nested_chunked", tid, np.arange(72, dtype="<i2").view("V48"), plist=plist)
 
 
 @oddity
@@ -106,6 +111,34 @@ def compounds_with_an_array_only(path: Path) -> None:
         file["rows"] = rows
 
 
+@oddity
+def compounds_of_odd_numbers(path: Path) -> None:
+    """Numbers of four and of 24 bits, alone, in an enumeration and in an array, beside text, a truth value and an array."""
+    nibble = h5t.STD_U8LE.copy()
+    nibble.set_precision(4)
+    state = h5t.enum_create(nibble)
+    state.enum_insert(b"OFF", 0)
+    state.enum_insert(b"ON", 9)
+    text = h5t.C_S1.copy()
+    text.set_size(4)
+    text.set_cset(h5t.CSET_UTF8)
+    truth = h5t.py_create(np.dtype(bool), logical=True)
+    wide = h5t.STD_I32BE.copy()
+    wide.set_precision(24)
+    tid = h5t.create(h5t.COMPOUND, 24)
+    members = [(0, state), (1, nibble), (4, text), (8, truth), (9, h5t.array_create(nibble, (3,))), (12, wide)]
+    for place, member in [*members, (16, h5t.array_create(h5t.IEEE_F32LE, (2,)))]:
+        tid.insert(f"at{place}".encode(), place, member)
+    rows = np.zeros((3, 24), "u1")
+    rows[:, 0], rows[:, 1], rows[:, 4:6], rows[:, 8] = [9, 0, 9], [15, 1, 7], [0xC3, 0xBC], [1, 0, 1]
+    rows[:, 9:12], rows[:, 13:16] = [1, 15, 8], [[0, 1, 2], [127, 255, 255], [255, 255, 255]]
+    rows[:, 16:] = np.array([0.5, np.inf], "<f4").view("u1")
+    with h5py.File(path, "w") as file:
+        raw_dataset(file, "rows", tid, rows.view("V24")[:, 0])
+        aid = h5a.create(file["rows"].id, b"first", tid, h5s.create_simple((1,)))
+        aid.write(rows[:1].view("V24")[:, 0], tid)
+
+
 def _sequences(rows: list[object], base: object) -> np.ndarray:
     out = np.empty(len(rows), h5py.vlen_dtype(base))
     for i, row in enumerate(rows):
@@ -184,6 +217,28 @@ def region_references(path: Path) -> None:
         refs[0] = data.regionref[1:3, 0:4]
         refs[1] = data.regionref[[0, 2], 3]
         refs[2] = data.regionref[...]
+
+
+@oddity
+def sequences_of_region_references(path: Path) -> None:
+    """Of a dataset, one of them empty, and of an attribute; HDF5's own tests have such. h5py cannot read them."""
+    with h5py.File(path, "w") as file:
+        data = file.create_dataset("data", data=np.arange(20).reshape(4, 5))
+        raw = []
+        for rows in (slice(0, 2), slice(1, 4)):
+            space = data.id.get_space()
+            space.select_hyperslab((rows.start, 0), (rows.stop - rows.start, 3))
+            room = ctypes.create_string_buffer(12)
+            call("H5Rcreate", room, identifier(data.id), b".", ctypes.c_int(1), identifier(space))
+            raw.append(room.raw)
+        texts = [b"".join(raw), b"", raw[1]]
+        rows_of = [(len(text) // 12, ctypes.create_string_buffer(text, len(text) or 1)) for text in texts]
+        rows = (_Sequence * 3)(*(_Sequence(n, ctypes.cast(room, ctypes.c_void_p)) for n, room in rows_of))
+        kind, space, default = h5t.vlen_create(h5t.STD_REF_DSETREG), h5s.create_simple((3,)), ctypes.c_int64(0)
+        did = h5d.create(file.id, b"rows", kind, space)
+        call("H5Dwrite", identifier(did), identifier(kind), default, default, default, rows)
+        aid = h5a.create(file.id, b"regions", kind, space)
+        call("H5Awrite", identifier(aid), identifier(kind), rows)
 
 
 @oddity

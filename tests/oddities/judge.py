@@ -19,7 +19,7 @@ import zarr
 from h5py import h5a, h5d, h5l, h5o, h5t
 
 from .stored import expected_units, stored_units
-from .values import address, difference, in_order, read
+from .values import address, difference, in_order, read, refuse
 
 NETCDF_HIDES = {
     "DIMENSION_LIST",
@@ -186,6 +186,7 @@ class _Walk:
 
     def _value(self, source: Any, raw: bytes, value: Any, path: str) -> None:
         try:
+            refuse(h5a.open(source.id, raw).get_type())
             expected = source.attrs[raw]
         except (TypeError, OSError, ValueError, KeyError):
             self.verdict.unjudged.add(path)

@@ -106,13 +106,20 @@ def enumerations(path: Path) -> None:
 
 @oddity
 def bfloat16(path: Path) -> None:
-    """A 16-bit float with float32's exponent."""
+    """A 16-bit float with float32's exponent; and one of 20 bits, seven bits from the end of four bytes."""
     tid = h5t.IEEE_F32LE.copy()
     tid.set_fields(15, 7, 8, 0, 7)
     tid.set_size(2)
     tid.set_ebias(127)
     with h5py.File(path, "w") as file:
         raw_dataset(file, "values", tid, np.array([0x3F80, 0xC000, 0x7F80, 0x7FC0, 0x0001], "<u2"))
+        short = h5t.IEEE_F32LE.copy()
+        short.set_fields(26, 20, 6, 7, 13)
+        short.set_offset(7)
+        short.set_precision(20)
+        short.set_size(4)
+        short.set_ebias(31)
+        raw_dataset(file, "short", short, np.array([31 << 20, 1 << 26 | 32 << 20 | 1 << 19, 33 << 20 | 1 << 7], "<u4"))
 
 
 @oddity
@@ -124,7 +131,7 @@ def long_doubles(path: Path) -> None:
 
 @oddity
 def integers_of_odd_sizes(path: Path) -> None:
-    """Three bytes; twelve of sixteen bits, shifted; five bytes, big-endian; sixteen bytes."""
+    """Three bytes; twelve of sixteen bits, shifted, and 24 of 32, in both byte orders; five bytes; sixteen."""
     with h5py.File(path, "w") as file:
         three = h5t.STD_I32LE.copy()
         three.set_precision(24)
@@ -134,6 +141,11 @@ def integers_of_odd_sizes(path: Path) -> None:
         twelve.set_precision(12)
         twelve.set_offset(2)
         raw_dataset(file, "twelve", twelve, np.array([0x0004, 0x3FFC, 0x0C0C], "<u2"))
+        twelve.set_order(h5t.ORDER_BE)
+        raw_dataset(file, "twelve_big_endian", twelve, np.array([0x0004, 0x3FFC, 0x0C0C], ">u2"))
+        for name, wide in (("wide", h5t.STD_I32LE.copy()), ("wide_big_endian", h5t.STD_I32BE.copy())):
+            wide.set_precision(24)
+            raw_dataset(file, name, wide, np.array([1, 0x7FFFFF, 0x800000, 0xFFFFFF], wide.dtype.str.replace("i", "u")))
         five = h5t.STD_U64BE.copy()
         five.set_precision(40)
         five.set_size(5)

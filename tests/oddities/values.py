@@ -15,9 +15,22 @@ def address(thing: Any) -> tuple[int, int]:
     return info.fileno, info.addr
 
 
+def refuse(tid: Any) -> None:
+    """Refuse what h5py (3.16) reads past its buffer's end: sequences of region references.
+
+    Raises
+    ------
+    TypeError
+        If a datatype is that.
+    """
+    if tid.get_class() == h5t.VLEN and tid.get_super().equal(h5t.STD_REF_DSETREG):
+        raise TypeError("sequences of region references")
+
+
 def read(source: h5py.Dataset) -> Any:
     """A dataset's values; of what h5py reads inexactly (long doubles, opaque types), the bytes as they are stored."""
     tid = source.id.get_type()
+    refuse(tid)
     opaque = tid.get_class() == h5t.OPAQUE and source.dtype.kind not in "mM"
     if opaque or source.dtype.char in "gG":
         out = np.zeros(source.shape, f"V{tid.get_size()}")
