@@ -19,8 +19,9 @@ from zarr.storage import MemoryStore
 import h5z
 from h5z.errors import MissingKeyError, SourceError, TargetError
 from h5z.explore.compare import compare
+from h5z.explore.finding import follow
 from h5z.explore.hierarchy import scan_hierarchy
-from h5z.explore.render import follow, render, render_html
+from h5z.explore.render import render, render_html
 
 from .oddities import ODDITIES
 from .running import Convert, Run

@@ -65,7 +65,7 @@ PACKAGES = {
     "joining": ({"epochs", "promotion"}, {"arrays", "trees"}, {"growth"}),
     "combining": ({"constants"}, {"plans"}),
     "verify": ({"differences"}, {"audit", "checking"}, {"repair"}),
-    "explore": ({"metadata", "render"}, {"compare", "hierarchy"}),
+    "explore": ({"finding", "metadata"}, {"facts"}, {"compare", "hierarchy", "render"}),
     "events": (
         {"schema"},
         {"recorded_session"},

@@ -146,7 +146,7 @@ def test_comments_are_recorded_or_named(converted: Convert) -> None:
 
 def test_depth_is_no_limit(converted: Convert) -> None:
     root = zarr.open_group(converted("deep_nesting").target, mode="r")
-    assert np.asarray(root["/".join(["g"] * 400 + ["data"])][...]).tolist() == [0, 1, 2]
+    assert np.asarray(root["/".join(["g"] * 340 + ["data"])][...]).tolist() == [0, 1, 2]
 
 
 def test_a_hierarchy_of_nothing(converted: Convert) -> None:

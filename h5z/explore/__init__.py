@@ -13,7 +13,9 @@ import numpy as np
 from h5z.credentials import separate
 from h5z.dtypes import access
 from h5z.errors import H5zError, MissingKeyError, SourceError, TargetError, one_line
-from h5z.explore.render import datatype_text, filters_text, follow, found, logical_nbytes, render, render_html, with_above
+from h5z.explore.facts import datatype_text, filters_text, logical_nbytes
+from h5z.explore.finding import follow, found, with_above
+from h5z.explore.render import render, render_html
 from h5z.hdf5.files import open_file
 from h5z.hdf5.filters import load_plugins
 from h5z.isolation import run_isolated

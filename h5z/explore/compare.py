@@ -9,7 +9,7 @@ from typing import Any
 
 from h5z.attributes import DIMENSION_ATTRIBUTES, SCALE_ATTRIBUTES
 from h5z.dtypes import class_of
-from h5z.explore.render import bytes_text, datatype_text, facts, line, numpy_dtype, shape_text
+from h5z.explore.facts import bytes_text, datatype_text, facts, line, numpy_dtype, shape_text
 from h5z.names import escape
 from h5z.nodes import ArrayNode, GroupNode, Json, Node, Record, Tree, TypeNode
 from h5z.report import table_text
