@@ -298,7 +298,7 @@ class _Planner:
         if node.shape is not None and shown != node.shape:
             record["shape"] = list(node.shape)
         attributes = self._attributes(seen, record)
-        names = self.dims.names.get(node.path, ()) + self._phony(len(leaf.extra))
+        names = self._dimension_names(node) + self._phony(len(leaf.extra))
         shape = (0,) if node.shape is None else shown + leaf.extra
         names = self._phony(1) if node.shape is None else names
         self.arrays.append(self.choices.planned(node, leaf, place, shape, names, attributes))
@@ -323,7 +323,7 @@ class _Planner:
         shape = None if node.shape is None else list(node.shape)
         record |= {"dataset": {**array_record(node), "shape": shape}} | attribute_record(node, exact)
         self.groups[place] = self._attributes(seen, record)
-        names = self.dims.names.get(node.path, ())
+        names = self._dimension_names(node)
         self.choices.table(node, found)
         taken: dict[str, set[str]] = {}
         inner: dict[tuple[str, ...], str] = {(): place}
@@ -343,6 +343,9 @@ class _Planner:
             full = (0,) if node.shape is None else own + leaf.extra
             axes = self._phony(1) if node.shape is None else axes + self._phony(len(leaf.extra))
             self.arrays.append(self.choices.planned(node, leaf, inner[leaf.steps], full, axes, attributes))
+
+    def _dimension_names(self, node: ArrayNode) -> tuple[str, ...]:
+        return tuple(map(self._text, self.dims.names.get(node.path, ())))
 
     def _phony(self, count: int) -> tuple[str, ...]:
         self.spare += count

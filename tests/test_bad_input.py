@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -360,3 +362,28 @@ def test_numbers_that_say_nothing(cli_here: Run, source: Path, tmp_path: Path, o
 def test_no_end_of_time(cli_here: Run, source: Path) -> None:
     """A time limit may be infinite."""
     assert cli_here("tree", source, "--timeout", "inf").returncode == DONE
+
+
+@pytest.mark.parametrize(
+    ("streams", "status", "words"),
+    [
+        ("<&-", 0, ""),
+        (">&-", 0, ""),
+        ("2>&-", 0, ""),
+        (">/dev/full", 4, "No space left on device"),
+        ("--attributes | head -n 1", 0, ""),
+    ],
+)
+def test_streams_that_are_closed_or_full(source: Path, streams: str, status: int, words: str) -> None:
+    """What a daemon closes is not missed; what cannot be printed is not the source's fault; who reads on no more is not told."""
+    command = f'set -o pipefail; "{sys.executable}" -m h5z.cli tree "{source}" {streams}'
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, words in done.stderr, done.stderr.count("\n")) == (status, True, bool(words)), done
+
+
+def test_what_a_terminal_cannot_show(source: Path, cli: Run) -> None:
+    """Names beyond its encoding are shown as escapes."""
+    named = source.with_name("größe.h5")
+    source.rename(named)
+    done = cli("tree", named, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert (done.returncode, "gr\\xf6\\xdfe.h5" in done.stdout) == (DONE, True), done

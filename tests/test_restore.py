@@ -11,6 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import xarray as xr
 import zarr
 from h5py import h5a, h5d, h5s, h5t
 
@@ -332,3 +333,19 @@ def test_what_is_decoded_for_a_part_of_it_counts_as_memory(tmp_path: Path) -> No
     with pytest.raises(PlanError, match=r"memory: /x needs at least 5\d{5} bytes"):
         h5z.restore(tmp_path / "a.zarr", tmp_path / "back.h5", memory="128KiB")
     assert h5z.restore(tmp_path / "a.zarr", tmp_path / "back.h5", memory="640KiB", workers=1, verify="full").ok
+
+
+@pytest.mark.parametrize("zarr_format", [3, 2])
+def test_dimensions_whose_names_are_not_utf8(tmp_path: Path, zarr_format: int) -> None:
+    """Beside one that is literally written so; and one that is no variable."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        data = file.create_dataset("data", data=np.ones((3, 4, 5)))
+        for axis, name in enumerate((b"d\xf7", b"d\\xf7", b"bare\xf7")):
+            scale = file.create_dataset(name, shape=(3 + axis,), dtype=">f4")
+            scale.make_scale("This is a netCDF dimension but not a netCDF variable         5" if axis == 2 else "")
+            data.dims[axis].attach_scale(scale)
+    assert h5z.convert(tmp_path / "a.h5", tmp_path / "a.zarr", zarr_format=zarr_format, verify="full").ok
+    assert xr.open_zarr(tmp_path / "a.zarr")["data"].dims == ("d\\xf7", "d\\x5cxf7", "bare\\xf7")
+    assert h5z.restore(tmp_path / "a.zarr", tmp_path / "back.h5", verify="full").ok
+    with h5py.File(tmp_path / "back.h5") as file:
+        assert file["data"].dims[2][0].name == b"/bare\xf7"
