@@ -174,7 +174,7 @@ class Plan(Record):
             what["policy"].pop(name, None)
         what["source"] = os.path.basename(self.source)
         for array in what["arrays"]:
-            for name in ("block", "stage", "reads", "route", "payload"):
+            for name in ("block", "stage", "reads", "route", "payload", "offset"):
                 array.pop(name, None)
         text = json.dumps({"format": FORMAT, **what}, sort_keys=True)
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -155,7 +155,7 @@ class _Planner:
             elif isinstance(node, TypeNode):
                 self._record(parent(path)).setdefault("types", {})[self._text(_name(path))] = self._typed(node)
             elif path in self.bare:
-                bare = {key: value for key, value in node.to_dict().items() if key != "path"}
+                bare = {key: value for key, value in node.to_dict().items() if key not in ("path", "offset")}
                 self._record(parent(path)).setdefault("dimensions", {})[self._text(_name(path))] = clean(bare, self._text)
             else:
                 self._array(node)
