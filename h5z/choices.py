@@ -235,7 +235,8 @@ class Choices:
         if self.policy.zarr_format == 3:
             return value, False
         if (isinstance(value, str) and value.startswith("0x")) or cast("np.dtype[Any]", leaf.dtype).names:
-            return None, True  # what format 2 has no fill value for, and zarr-python no zero
+            masked = node.attribute("_FillValue") is not None and cast("np.dtype[Any]", leaf.dtype).kind == "f"
+            return ("NaN" if masked else None), True  # what format 2 has no fill value for, and zarr-python no zero
         shown = node.attribute("_FillValue")
         if shown is not None and _fits(shown, leaf.described):
             return only_value(shown), only_value(shown) != value

@@ -147,3 +147,18 @@ def test_scales_told_of_fewer_axes_than_there_are(tmp_path: Path) -> None:
         file["data"].attrs.create("DIMENSION_LIST", listed, (1,), kind)
     assert h5z.convert(path, tmp_path / "a.zarr", verify="full").ok
     assert h5z.scan(path).nodes["/data"].scales == (("/y",),)  # type: ignore[union-attr]
+
+
+def test_rows_that_were_never_written_are_missing_in_format_2_too(tmp_path: Path) -> None:
+    """Of a variable behind its unlimited dimension, whose fill value is a NaN that format 2 has no word for."""
+    odd = np.array([0x7FFFFFFFFFFFFFFF], "<u8").view("<f8")
+    with h5py.File(tmp_path / "a.nc", "w") as file:
+        time = file.create_dataset("time", data=np.arange(3.0), maxshape=(None,))
+        time.make_scale()
+        rows = file.create_dataset("rows", shape=(0,), maxshape=(None,), dtype="<f8", chunks=(2,), fillvalue=odd[0])
+        rows.dims[0].attach_scale(time)
+        rows.attrs["_FillValue"] = odd
+    assert h5z.convert(tmp_path / "a.nc", tmp_path / "a.zarr", zarr_format=2, verify="full").ok
+    shown = xarray.open_zarr(tmp_path / "a.zarr", decode_cf=False)["rows"]
+    assert (shown.shape, bool(np.isnan(shown).all())) == ((3,), True)
+    assert h5z.restore(tmp_path / "a.zarr", tmp_path / "back.nc", verify="full").ok
