@@ -117,8 +117,7 @@ def _spawn(workers: int | None) -> Iterator[Any]:
     import dask
     from distributed import Client, LocalCluster
 
-    # One death of a worker is enough to suspect the file: it is then scanned in a process of its own.
-    settings = {"distributed.scheduler.allowed-failures": 0, "distributed.worker.multiprocessing-method": "spawn"}
+    settings = {"distributed.worker.multiprocessing-method": "spawn"}
     with (
         _quiet("distributed", "distributed.client", "distributed.gc"),
         Scratch("h5z-dask-") as scratch,
@@ -130,6 +129,8 @@ def _spawn(workers: int | None) -> Iterator[Any]:
             dashboard_address="127.0.0.1:0",
             local_directory=str(scratch),
             silence_logs=logging.CRITICAL,
+            # One death of a worker is enough to suspect the file: it is then scanned in a process of its own.
+            scheduler_kwargs={"allowed_failures": 0},
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):

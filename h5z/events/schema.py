@@ -235,6 +235,7 @@ class Schema(Record):
     def count(self, entity: Entity, relation: Relation) -> str:
         """Name of the variable that counts an entity's rows by what a relation leads to.
 
+        >>> from h5z.events import RECORDED_SESSION
         >>> RECORDED_SESSION.count(RECORDED_SESSION["element"], RECORDED_SESSION["element"].relations[0])
         'task_element_count'
         """

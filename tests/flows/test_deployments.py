@@ -213,9 +213,9 @@ def test_a_short_schedule_fires_twice(database: str, tmp_path: Path, write: Writ
         assert names == ({"recurring"} if database == "postgresql" else {"recurring", "once", "weekly", "docker", "kubernetes"})
         worker = stack.enter_context(running(team.command("a worker"), env, tmp_path / "worker.log"))
         (recurring,) = team.post("deployments/filter", deployments={"name": {"any_": ["recurring"]}})
-        team.post(f"deployments/{recurring['id']}/schedules", json=[{"schedule": {"interval": 4}, "active": True}])
+        team.post(f"deployments/{recurring['id']}/schedules", json=[{"schedule": {"interval": 10}, "active": True}])
 
-        team.wait(lambda: len(team.runs("COMPLETED", "FAILED", "CRASHED")) > 1, "two runs to end")
+        team.wait(lambda: len(team.runs("COMPLETED", "FAILED", "CRASHED")) > 1, "two runs to end", 480)
         first, second = team.runs("COMPLETED")[:2]
         assert first["end_time"] <= second["start_time"], "two runs of a deployment went on at once"
         assert team.runs("FAILED", "CRASHED") == []
