@@ -20,7 +20,7 @@ CELLS = 120
 
 
 def test_cells_that_references_lead_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As MATLAB 7.3 stores a cell array: a walk finds all paths; cells are read where they lie, and each dataset is written once."""
+    """As MATLAB 7.3 stores a cell array: a walk finds all paths; cells are read where they lie, each is written once."""
     path = tmp_path / "cells.mat"
     with h5py.File(path, "w") as file:
         held, cells = file.create_group("#refs#"), file.create_dataset("c", (CELLS,), h5py.ref_dtype)
