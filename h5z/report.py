@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,13 +25,13 @@ class Difference(Record):
         return f"{self.path}: {self.what}: expected {self.expected}, found {self.found}"
 
 
-class Summary(Record):
+class Summary(Record, ABC):
     """What a call did, and whether that is all of it; the report of a migration, of a shard store or of a vault."""
 
     @property
+    @abstractmethod
     def ok(self) -> bool:
         """Whether nothing fell short."""
-        raise NotImplementedError
 
     @property
     def exit_code(self) -> int:
